@@ -1,0 +1,63 @@
+//! The ports through which nondeterminism enters: clock and randomness.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Microseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+/// Tells wall-clock time.
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> Timestamp;
+}
+
+/// Draws random numbers.
+pub trait Random: Send + Sync + 'static {
+    fn next_u64(&self) -> u64;
+
+    fn next_u128(&self) -> u128 {
+        (u128::from(self.next_u64()) << 64) | u128::from(self.next_u64())
+    }
+}
+
+/// The ports that a node runs on.
+#[derive(Clone)]
+pub struct Ports {
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+}
+
+impl Ports {
+    /// The machine's own clock and entropy.
+    pub fn system() -> Self {
+        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
+    }
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ports")
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock port")]
+    fn now(&self) -> Timestamp {
+        let since_epoch = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("the machine's clock is after 1970");
+        Timestamp(i64::try_from(since_epoch.as_micros()).expect("the machine's clock is before year 290,000"))
+    }
+}
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    #[expect(clippy::disallowed_methods, reason = "this is the randomness port")]
+    fn next_u64(&self) -> u64 {
+        rand::random()
+    }
+}
