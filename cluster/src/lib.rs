@@ -1,14 +1,40 @@
 //! Replicated shards: Raft groups, placement, log and checkpoint stores, transport.
 //!
-//! Start at [`Cluster::start`]; everything an application needs is in [`ShardHandle`] and [`StateMachine`].
+//! Start at [`Cluster::start`]; what an application needs beside it is [`ShardHandle`] and the trait [`StateMachine`].
 //! Deliberately not here: cities, devices, actors and the public API.
 
+mod checkpoint;
+mod cluster;
+mod feed;
 mod id;
+mod log;
+mod meta;
 mod page;
+mod peer;
 mod ports;
-mod front;
+mod raft;
+mod replica;
+mod shard;
+mod state;
 
-pub use front::*;
-pub use id::*;
-pub use page::*;
-pub use ports::*;
+/// Generated from `proto/kvarter/cluster/v1`.
+#[allow(clippy::all, unreachable_pub, reason = "generated code")]
+mod wire {
+    tonic::include_proto!("kvarter.cluster.v1");
+}
+
+pub use checkpoint::CheckpointError;
+pub use cluster::{CallError, Cluster, ClusterConfig, InitialNode, StartError};
+pub use feed::{FeedEntry, FeedError, FeedReader};
+pub use id::{ClusterId, DiskId, LogIndex, NodeId, ShardId, Term};
+pub use log::LogError;
+pub use meta::{MetaError, MetaView, NodeRecord};
+pub use page::{Page, PageContent, PageId, PageTable};
+pub use peer::TlsIdentity;
+pub use peer::server::PeerHandler;
+pub use ports::{Clock, Ports, Random, Timestamp};
+pub use shard::{Leadership, ProposeError, ReadError, ShardHandle};
+pub use state::{DamagedBytes, StateMachine, View};
+
+#[cfg(test)]
+mod store_tests;

@@ -1,0 +1,172 @@
+//! Checkpoints: the pages of every replica's state in one `sled` database, with the index that they show.
+//!
+//! `sled`'s own flush is not durable: [`CheckpointStore::write`] syncs the database file itself. A page is stored in
+//! parts below 96 KiB with a checksum each, since `sled` puts larger values into files that it never syncs.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message as _;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::raft::{self, LogId, StoredMembership};
+use crate::{LogIndex, Page, PageId, ShardId, wire};
+
+const PART_BYTES_MAX: usize = 90 << 10;
+const HEADER_KEY: &[u8] = b"header";
+/// Keys of pages begin with this and end with table, page and part number.
+const PAGE_PREFIX: u8 = b'p';
+const FORMAT: u32 = 1;
+
+/// Why a checkpoint can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("the checkpoints in {path} can not be used: {reason}")]
+    Storage { path: String, reason: String },
+    #[error("the checkpoint of {shard} is damaged: {reason}")]
+    Damaged { shard: ShardId, reason: String },
+}
+
+/// The checkpoints of all replicas of a node.
+#[derive(Clone)]
+pub(crate) struct CheckpointStore {
+    database: sled::Db,
+    directory: PathBuf,
+}
+
+/// A state as it was stored.
+pub(crate) struct Checkpoint {
+    pub(crate) last: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+    pub(crate) pages: Vec<(PageId, Bytes)>,
+}
+
+impl CheckpointStore {
+    /// Opens or makes the database in `directory`.
+    pub(crate) fn open(directory: &Path) -> Result<Self, CheckpointError> {
+        let failed =
+            |reason: String| CheckpointError::Storage { path: directory.display().to_string(), reason };
+        let database = sled::Config::new()
+            .path(directory)
+            .flush_every_ms(None)
+            .cache_capacity(64 << 20)
+            .segment_size(8 << 20)
+            .mode(sled::Mode::HighThroughput)
+            .open()
+            .map_err(|error| failed(error.to_string()))?;
+        File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(error.to_string()))?;
+        Ok(Self { database, directory: directory.to_owned() })
+    }
+
+    fn tree(&self, shard: ShardId) -> Result<sled::Tree, CheckpointError> {
+        self.database.open_tree(format!("shard-{}", shard.0)).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> CheckpointError {
+        CheckpointError::Storage { path: self.directory.display().to_string(), reason: error.to_string() }
+    }
+
+    /// Stores the pages that changed behind `since` (all when `None`, dropping what was there). Durable on return. Blocks.
+    pub(crate) fn write(
+        &self,
+        shard: ShardId,
+        last: Option<LogId>,
+        membership: &StoredMembership,
+        pages: &[Page],
+        since: Option<LogIndex>,
+    ) -> Result<(), CheckpointError> {
+        let tree = self.tree(shard)?;
+        let mut batch = sled::Batch::default();
+        if since.is_none() {
+            for key in tree.iter().keys() {
+                batch.remove(key.map_err(|error| self.failed(&error))?);
+            }
+        }
+        let mut buffer = Vec::new();
+        for page in pages.iter().filter(|page| since.is_none_or(|since| page.changed > since)) {
+            buffer.clear();
+            page.encode(&mut buffer);
+            let mut parts = 0u16;
+            for part in buffer.chunks(PART_BYTES_MAX) {
+                let mut value = xxh3_64(part).to_le_bytes().to_vec();
+                value.extend_from_slice(part);
+                batch.insert(page_key(page.id, parts).as_slice(), value);
+                parts += 1;
+            }
+            // A page that shrank leaves no old part behind.
+            while tree.contains_key(page_key(page.id, parts)).map_err(|error| self.failed(&error))? {
+                batch.remove(page_key(page.id, parts).as_slice());
+                parts += 1;
+            }
+        }
+        let header = wire::CheckpointHeader {
+            format: FORMAT,
+            last: last.as_ref().map(raft::log_id_to_wire),
+            membership: Some(raft::stored_membership_to_wire(membership)),
+            pages: pages.len() as u64,
+        };
+        batch.insert(HEADER_KEY, header.encode_to_vec());
+        tree.apply_batch(batch).map_err(|error| self.failed(&error))?;
+        self.database.flush().map_err(|error| self.failed(&error))?;
+        let file = File::open(self.directory.join("db")).map_err(|error| self.failed(&error))?;
+        file.sync_data().map_err(|error| self.failed(&error))
+    }
+
+    /// The stored state of `shard`, if there is one. Blocks.
+    pub(crate) fn read(&self, shard: ShardId) -> Result<Option<Checkpoint>, CheckpointError> {
+        let damaged = |reason: String| CheckpointError::Damaged { shard, reason };
+        let tree = self.tree(shard)?;
+        let Some(header) = tree.get(HEADER_KEY).map_err(|error| self.failed(&error))? else { return Ok(None) };
+        let header = wire::CheckpointHeader::decode(header.as_ref()).map_err(|error| damaged(error.to_string()))?;
+        if header.format != FORMAT {
+            return Err(damaged(format!("format {} is not known", header.format)));
+        }
+        let mut pages: Vec<(PageId, Vec<u8>)> = Vec::new();
+        for item in tree.scan_prefix([PAGE_PREFIX]) {
+            let (key, value) = item.map_err(|error| self.failed(&error))?;
+            let (id, part) = parse_page_key(&key).ok_or_else(|| damaged("a key is malformed".to_owned()))?;
+            let content = match value.split_first_chunk::<8>() {
+                Some((sum, content)) if u64::from_le_bytes(*sum) == xxh3_64(content) => content,
+                _ => return Err(damaged(format!("page {} of table {} fails its checksum", id.number, id.table))),
+            };
+            match (part, pages.last_mut()) {
+                (0, _) => pages.push((id, content.to_vec())),
+                (_, Some((last, bytes))) if *last == id => bytes.extend_from_slice(content),
+                _ => return Err(damaged(format!("page {} of table {} lacks its start", id.number, id.table))),
+            }
+        }
+        if pages.len() as u64 != header.pages {
+            return Err(damaged(format!("{} of {} pages are there", pages.len(), header.pages)));
+        }
+        Ok(Some(Checkpoint {
+            last: header.last.map(raft::log_id_from_wire),
+            membership: raft::stored_membership_from_wire(header.membership)
+                .map_err(|error| damaged(error.to_string()))?,
+            pages: pages.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes))).collect(),
+        }))
+    }
+}
+
+fn page_key(id: PageId, part: u16) -> [u8; 8] {
+    let [a, b, c, d] = id.number.to_be_bytes();
+    let [e, f] = part.to_be_bytes();
+    [PAGE_PREFIX, id.table, a, b, c, d, e, f]
+}
+
+fn parse_page_key(key: &[u8]) -> Option<(PageId, u16)> {
+    let [_, table, a, b, c, d, e, f] = *<&[u8; 8]>::try_from(key).ok()?;
+    Some((PageId { table, number: u32::from_be_bytes([a, b, c, d]) }, u16::from_be_bytes([e, f])))
+}
+
+#[cfg(test)]
+impl CheckpointStore {
+    /// Damages the last byte of one page.
+    pub(crate) fn flip_byte(&self, shard: ShardId) {
+        let tree = self.tree(shard).unwrap();
+        let (key, value) = tree.scan_prefix([PAGE_PREFIX]).next().unwrap().unwrap();
+        let mut value = value.to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        tree.insert(key, value).unwrap();
+    }
+}

@@ -1,0 +1,466 @@
+//! The front door: [`Cluster::start`] opens the stores and joins or forms the cluster.
+//!
+//! Raft cores, their transport and the upkeep run on a runtime of their own, so that a busy application does not cost a
+//! leader its place. Forming is in `cluster/formation.rs`, checkpoints, retention and leader spread in `cluster/upkeep.rs`.
+
+mod formation;
+mod identity;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::SnapshotPolicy;
+use parking_lot::Mutex;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::log::{LogError, LogStore};
+use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
+use crate::peer::network::Network;
+use crate::peer::server::{Door, Groups, PeerHandler, PeerService};
+use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, TlsIdentity, probe};
+use crate::replica::{Replica, ReplicaStore};
+use crate::shard::{Leadership, follow_leadership};
+use crate::wire::{self, peer_server::PeerServer};
+use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
+
+/// A node that the cluster is first formed of.
+#[derive(Clone, Debug)]
+pub struct InitialNode {
+    pub id: NodeId,
+    /// `host:port`
+    pub peer_address: String,
+}
+
+/// How this node takes part.
+#[derive(Clone)]
+pub struct ClusterConfig {
+    pub node: NodeId,
+    pub zone: String,
+    pub data_dir: PathBuf,
+    pub peer_listen: SocketAddr,
+    /// `host:port` under which peers reach this node.
+    pub peer_address: String,
+    /// `host:port` of the public API, told to everybody.
+    pub api_address: String,
+    /// The nodes that the cluster is first formed of, the same list on each.
+    pub initial: Vec<InitialNode>,
+    /// Shards when the cluster is first formed.
+    pub shards: u32,
+    pub replication_factor: usize,
+    pub tls: TlsIdentity,
+    pub heartbeat: Duration,
+    pub election_timeout_min: Duration,
+    /// Also the leader's lease.
+    pub election_timeout_max: Duration,
+    /// Bytes of log kept per node for the feed.
+    pub retention_bytes: u64,
+    /// Entries of log kept per node for the feed.
+    pub retention_entries: u64,
+    pub retention_age: Duration,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("{address} can not be listened on: {reason}")]
+    Listen { address: SocketAddr, reason: String },
+    #[error("the TLS material can not be used: {reason}")]
+    Tls { reason: String },
+    #[error("the Raft settings are not valid: {reason}")]
+    Raft { reason: String },
+    #[error("the runtime can not be started: {reason}")]
+    Runtime { reason: String },
+}
+
+/// Why a peer did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Certainly not delivered.
+    #[error("{node} can not be reached: {reason}")]
+    Unreachable { node: NodeId, reason: String },
+    /// Perhaps delivered.
+    #[error("no answer from {node} in time")]
+    Unknown { node: NodeId },
+}
+
+type Shards<S> = BTreeMap<ShardId, ShardHandle<S>>;
+
+/// The cluster's side of a running node.
+pub struct Cluster<S: StateMachine> {
+    core: Arc<Core<S>>,
+    runtime: Mutex<Option<Runtime>>,
+}
+
+/// What the cluster's own tasks share.
+pub(crate) struct Core<S: StateMachine> {
+    pub(crate) config: ClusterConfig,
+    pub(crate) ports: Ports,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) groups: Groups,
+    pub(crate) log: LogStore,
+    checkpoints: CheckpointStore,
+    raft_config: Arc<openraft::Config>,
+    pub(crate) meta: ShardHandle<MetaState>,
+    pub(crate) meta_door: Arc<MetaDoor>,
+    pub(crate) meta_view: watch::Sender<Arc<MetaView>>,
+    pub(crate) shards: watch::Sender<Shards<S>>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    /// Set once the node gives its leaderships away: it takes none back.
+    pub(crate) draining: CancellationToken,
+    raft_runtime: Handle,
+}
+
+impl<S: StateMachine> Cluster<S> {
+    /// Opens the stores, joins or forms the cluster, and returns when the meta group is known here. Forming waits for every
+    /// node of `config.initial`, without limit.
+    pub async fn start(
+        config: ClusterConfig,
+        ports: Ports,
+        handler: Arc<dyn PeerHandler>,
+    ) -> Result<Arc<Self>, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("raft")
+            .enable_all()
+            .build()
+            .map_err(|error| StartError::Runtime { reason: error.to_string() })?;
+        let application = Handle::current();
+        let starting = runtime.spawn(Core::<S>::start(config, ports, handler, application));
+        match starting.await {
+            Ok(Ok(core)) => Ok(Arc::new(Self { core, runtime: Mutex::new(Some(runtime)) })),
+            Ok(Err(error)) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(StartError::Runtime { reason: error.to_string() })
+            }
+        }
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.core.config.node
+    }
+
+    pub fn ports(&self) -> &Ports {
+        &self.core.ports
+    }
+
+    /// The meta group's state as this node has applied it.
+    pub fn meta(&self) -> Arc<MetaView> {
+        Arc::clone(&self.core.meta_view.borrow())
+    }
+
+    /// Follows the meta group's state.
+    pub fn meta_changes(&self) -> watch::Receiver<Arc<MetaView>> {
+        self.core.meta_view.subscribe()
+    }
+
+    /// The shard of `district`, assigned to the shard with the fewest districts on first use.
+    pub async fn assign_district(&self, district: &str) -> Result<ShardId, MetaError> {
+        if let Some(shard) = self.meta().districts.get(district) {
+            return Ok(*shard);
+        }
+        let assigned = wire::DistrictAssigned { district: district.to_owned(), shard: 0 };
+        let change = wire::MetaChange { change: Some(wire::meta_change::Change::District(assigned)) };
+        Ok(ShardId(self.core.meta_door.change(change).await?.shard))
+    }
+
+    /// Stores documents (`None` removes), all or none, and returns the new version; refused unless the version before is
+    /// `expected_version`.
+    pub async fn put_documents(
+        &self,
+        documents: Vec<(String, Option<Bytes>)>,
+        expected_version: Option<u64>,
+    ) -> Result<u64, MetaError> {
+        let documents = documents.into_iter().map(|(key, content)| wire::Document { key, content }).collect();
+        let put = wire::DocumentsPut { documents, expected_version };
+        let change = wire::MetaChange { change: Some(wire::meta_change::Change::Documents(put)) };
+        self.core.meta_door.change(change).await?.documents_version.ok_or(MetaError::Conflict)
+    }
+
+    /// Local replicas, without the meta group. Grows when shards are placed on this node.
+    pub fn shards(&self) -> watch::Receiver<BTreeMap<ShardId, ShardHandle<S>>> {
+        self.core.shards.subscribe()
+    }
+
+    pub fn shard(&self, id: ShardId) -> Option<ShardHandle<S>> {
+        self.core.shards.borrow().get(&id).cloned()
+    }
+
+    /// The leader of `shard`, or of the meta group, as far as the local replica knows.
+    pub fn leader(&self, shard: ShardId) -> Option<(NodeId, Term)> {
+        let leadership = if shard == ShardId::META {
+            *self.core.meta.leadership().borrow()
+        } else {
+            *self.shard(shard)?.leadership().borrow()
+        };
+        leadership.leader.map(|leader| (leader, leadership.term))
+    }
+
+    /// Whether `node` answered within the last 2 s.
+    pub fn is_reachable(&self, node: NodeId) -> bool {
+        self.core.peers.is_reachable(node)
+    }
+
+    /// Sends an application request to a peer, never to oneself, and waits for its answer.
+    pub async fn call(&self, node: NodeId, request: Bytes, deadline: Duration) -> Result<Bytes, CallError> {
+        let unreachable = |reason: &str| CallError::Unreachable { node, reason: reason.to_owned() };
+        let mut client = self.core.peers.client(node).map_err(|status| unreachable(status.message()))?;
+        let mut request = self.core.peers.request(node, None, wire::CallRequest { request });
+        request.set_timeout(deadline);
+        match tokio::time::timeout(deadline, client.call(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner().response),
+            // Only a refused connection is certain: a broken one may have carried the request.
+            Ok(Err(status)) if never_sent(&status) => Err(unreachable(status.message())),
+            Ok(Err(_)) | Err(_) => Err(CallError::Unknown { node }),
+        }
+    }
+
+    /// The meta group's applied index and the hash of its state.
+    pub fn meta_hash(&self) -> (LogIndex, u128) {
+        self.core.meta.state_hash()
+    }
+
+    /// Hands all leaderships to other replicas, and takes none back. Returns when done or after `deadline`.
+    pub async fn transfer_leaders(&self, deadline: Duration) {
+        self.core.draining.cancel();
+        if tokio::time::timeout(deadline, upkeep::give_up_leaders(&self.core)).await.is_err() {
+            tracing::warn!("some leaderships could not be handed over in time");
+        }
+    }
+
+    /// Stops the groups, syncs and closes the stores. Idempotent.
+    pub async fn shutdown(&self) {
+        let Some(runtime) = self.runtime.lock().take() else { return };
+        let core = Arc::clone(&self.core);
+        let stopping = runtime.spawn(async move { core.shutdown().await });
+        if let Err(error) = stopping.await {
+            tracing::error!(%error, "the cluster did not stop cleanly");
+        }
+        runtime.shutdown_background();
+    }
+}
+
+/// Whether the transport failed before the request left this node.
+fn never_sent(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            error.kind() == std::io::ErrorKind::ConnectionRefused || error.kind() == std::io::ErrorKind::TimedOut
+        }) {
+            return true;
+        }
+        source = error.source();
+    }
+    status.code() == tonic::Code::PermissionDenied
+}
+
+impl<S: StateMachine> Core<S> {
+    async fn start(
+        config: ClusterConfig,
+        ports: Ports,
+        handler: Arc<dyn PeerHandler>,
+        application: Handle,
+    ) -> Result<Arc<Self>, StartError> {
+        let identity = identity::open(&config.data_dir, config.node, &ports)?;
+        let log = LogStore::open(&config.data_dir.join("log"), config.retention_bytes)?;
+        let checkpoints = CheckpointStore::open(&config.data_dir.join("state"))?;
+        let own = Own {
+            node: config.node,
+            disk: identity.disk,
+            zone: config.zone.clone(),
+            peer_address: config.peer_address.clone(),
+            api_address: config.api_address.clone(),
+        };
+        let peers = Arc::new(Peers::new(own, config.tls.clone(), identity.cluster));
+        let tls = |error: tonic::transport::Error| StartError::Tls { reason: error.to_string() };
+        for node in &config.initial {
+            peers.learn(node.id, &node.peer_address, None).map_err(tls)?;
+        }
+        let listen = |reason: String| StartError::Listen { address: config.peer_listen, reason };
+        let incoming = TcpIncoming::bind(config.peer_listen).map_err(|error| listen(error.to_string()))?;
+        let raft_config = Arc::new(raft_config(&config)?);
+        let (groups, tasks, stop) = (Groups::default(), TaskTracker::new(), CancellationToken::new());
+        let meta_door = Arc::new(MetaDoor::new(Arc::clone(&peers)));
+        let opening = Opening {
+            node: config.node,
+            log: &log,
+            checkpoints: &checkpoints,
+            raft_config: &raft_config,
+            peers: &peers,
+            groups: &groups,
+            tasks: &tasks,
+            stop: &stop,
+        };
+        let meta = opening.open::<MetaState>(ShardId::META).await?;
+        meta_door.open(meta.clone());
+        let service = PeerService {
+            peers: Arc::clone(&peers),
+            groups: Arc::clone(&groups),
+            meta: Arc::clone(&meta_door),
+            handler,
+            application,
+        };
+        let server = PeerServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let router = Server::builder()
+            .tls_config(config.tls.server())
+            .map_err(tls)?
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .http2_keepalive_interval(Some(Duration::from_secs(2)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(4)))
+            .add_service(server);
+        let stopped = stop.clone();
+        tasks.spawn(async move {
+            let serving = router.serve_with_incoming(incoming.with_nodelay(Some(true)));
+            tokio::select! {
+                served = serving => if let Err(error) = served {
+                    tracing::error!(%error, "peers are not served any more");
+                },
+                () = stopped.cancelled() => {}
+            }
+        });
+        let core = Arc::new(Self {
+            config,
+            ports,
+            peers: Arc::clone(&peers),
+            groups,
+            log,
+            checkpoints,
+            raft_config,
+            meta_view: watch::Sender::new(Arc::new(meta.view().state.view())),
+            meta,
+            meta_door,
+            shards: watch::Sender::new(BTreeMap::new()),
+            tasks,
+            stop,
+            draining: CancellationToken::new(),
+            raft_runtime: Handle::current(),
+        });
+        core.spawn(probe(peers));
+        formation::join_or_form(&core).await?;
+        upkeep::start(&core);
+        Ok(core)
+    }
+
+    /// Runs `task` until the node stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        let task = async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        };
+        self.tasks.spawn_on(task, &self.raft_runtime);
+    }
+
+    pub(crate) async fn open_shard(&self, shard: ShardId) -> Result<ShardHandle<S>, StartError> {
+        let opening = Opening {
+            node: self.config.node,
+            log: &self.log,
+            checkpoints: &self.checkpoints,
+            raft_config: &self.raft_config,
+            peers: &self.peers,
+            groups: &self.groups,
+            tasks: &self.tasks,
+            stop: &self.stop,
+        };
+        opening.open::<S>(shard).await
+    }
+
+    async fn shutdown(&self) {
+        self.stop.cancel();
+        self.groups.write().clear();
+        let shards: Vec<_> = self.shards.borrow().values().cloned().collect();
+        for shard in &shards {
+            stop_raft(&shard.raft).await;
+        }
+        stop_raft(&self.meta.raft).await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        tokio::task::block_in_place(|| self.log.close());
+    }
+}
+
+async fn stop_raft<S: StateMachine>(raft: &crate::shard::Raft<S>) {
+    if let Err(error) = raft.shutdown().await {
+        tracing::warn!(%error, "a Raft group did not stop cleanly");
+    }
+}
+
+/// What opening a group needs.
+struct Opening<'a> {
+    node: NodeId,
+    log: &'a LogStore,
+    checkpoints: &'a CheckpointStore,
+    raft_config: &'a Arc<openraft::Config>,
+    peers: &'a Arc<Peers>,
+    groups: &'a Groups,
+    tasks: &'a TaskTracker,
+    stop: &'a CancellationToken,
+}
+
+impl Opening<'_> {
+    async fn open<M: StateMachine>(&self, shard: ShardId) -> Result<ShardHandle<M>, StartError> {
+        let log = self.log.group(shard)?;
+        let checkpoints = self.checkpoints.clone();
+        let replica = tokio::task::spawn_blocking(move || Replica::<M>::open(shard, checkpoints))
+            .await
+            .map_err(|error| StartError::Runtime { reason: error.to_string() })??;
+        let network = Network { shard, peers: Arc::clone(self.peers), state: PhantomData };
+        let store = ReplicaStore(Arc::clone(&replica));
+        let raft = openraft::Raft::new(self.node.0, Arc::clone(self.raft_config), network, log.clone(), store)
+            .await
+            .map_err(|fatal| StartError::Raft { reason: fatal.to_string() })?;
+        let door = Door { raft: raft.clone(), replica: Arc::clone(&replica) };
+        self.groups.write().insert(shard, Arc::new(door));
+        let (published, leadership) = watch::channel(Leadership::default());
+        self.tasks.spawn(follow_leadership(raft.clone(), self.node, published, self.stop.clone()));
+        Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership))
+    }
+}
+
+fn raft_config(config: &ClusterConfig) -> Result<openraft::Config, StartError> {
+    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    openraft::Config {
+        cluster_name: "kvarter".to_owned(),
+        heartbeat_interval: milliseconds(config.heartbeat),
+        election_timeout_min: milliseconds(config.election_timeout_min),
+        election_timeout_max: milliseconds(config.election_timeout_max),
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        // Checkpoints and purges are decided by the upkeep alone.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 10_000,
+        max_payload_entries: 64,
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|error| StartError::Raft { reason: error.to_string() })
+}
+

@@ -1,0 +1,68 @@
+//! Who a data directory belongs to: written once, checked at every start.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::{ClusterId, DiskId, NodeId, Ports};
+
+const FILE: &str = "identity.json";
+
+/// Why a data directory is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{path} can not be read or written: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path} is damaged: {reason}; restore it, or give the node an empty directory and a new id")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{path} belongs to {owner}, not to {node}; point the node at its own directory")]
+    OtherNode { path: PathBuf, owner: NodeId, node: NodeId },
+}
+
+pub(super) struct DirectoryIdentity {
+    pub(super) disk: DiskId,
+    pub(super) cluster: Option<ClusterId>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Stored {
+    node: NodeId,
+    disk: String,
+    cluster: Option<String>,
+}
+
+/// The identity of `directory`, drawn now when it is new.
+pub(super) fn open(directory: &Path, node: NodeId, ports: &Ports) -> Result<DirectoryIdentity, IdentityError> {
+    let path = directory.join(FILE);
+    let io = |source| IdentityError::Io { path: path.clone(), source };
+    fs::create_dir_all(directory).map_err(io)?;
+    if !path.exists() {
+        let identity = DirectoryIdentity { disk: DiskId(ports.random.next_u128()), cluster: None };
+        write(directory, node, &identity)?;
+        return Ok(identity);
+    }
+    let damaged = |reason: String| IdentityError::Damaged { path: path.clone(), reason };
+    let bytes = fs::read(&path).map_err(io)?;
+    let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if stored.node != node {
+        return Err(IdentityError::OtherNode { path, owner: stored.node, node });
+    }
+    let disk = stored.disk.parse().map_err(|_digits| damaged("the disk's id is no hexadecimal number".to_owned()))?;
+    let cluster = stored.cluster.map(|text| text.parse()).transpose();
+    let cluster = cluster.map_err(|_digits| damaged("the cluster's id is no hexadecimal number".to_owned()))?;
+    Ok(DirectoryIdentity { disk, cluster })
+}
+
+/// Stores the identity by writing a new file and renaming it; durable on return.
+pub(super) fn write(directory: &Path, node: NodeId, identity: &DirectoryIdentity) -> Result<(), IdentityError> {
+    let path = directory.join(FILE);
+    let io = |source| IdentityError::Io { path: path.clone(), source };
+    let stored =
+        Stored { node, disk: identity.disk.to_string(), cluster: identity.cluster.map(|cluster| cluster.to_string()) };
+    let new = directory.join("identity.json.new");
+    let mut file = File::create(&new).map_err(io)?;
+    let bytes = serde_json::to_vec_pretty(&stored).expect("an identity is plain text");
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
+    fs::rename(&new, &path).map_err(io)?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
+}

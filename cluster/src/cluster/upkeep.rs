@@ -1,0 +1,166 @@
+//! What goes on beside the traffic: checkpoints, retention of the log, leaders spread evenly.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+
+use super::Core;
+use crate::shard::Raft;
+use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine};
+
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Entries behind the checkpoint that are replayed within two seconds.
+const REPLAY_ENTRIES_MAX: u64 = 4_000;
+const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+const SPREAD_INTERVAL: Duration = Duration::from_secs(2);
+/// A preferred leader takes over only when it lacks fewer entries than this.
+const TRANSFER_LAG_MAX: u64 = 16;
+
+pub(super) fn start<S: StateMachine>(core: &Arc<Core<S>>) {
+    core.spawn(checkpoint(Arc::clone(core)));
+    core.spawn(retain(Arc::clone(core)));
+    core.spawn(spread_leaders(Arc::clone(core)));
+}
+
+fn handles<S: StateMachine>(core: &Core<S>) -> Vec<ShardHandle<S>> {
+    core.shards.borrow().values().cloned().collect()
+}
+
+/// Writes checkpoints, one shard at a time.
+async fn checkpoint<S: StateMachine>(core: Arc<Core<S>>) {
+    loop {
+        tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+        checkpoint_group(&core.meta).await;
+        for shard in handles(&core) {
+            checkpoint_group(&shard).await;
+        }
+    }
+}
+
+async fn checkpoint_group<S: StateMachine>(group: &ShardHandle<S>) {
+    let (applied, before) = (group.view().applied, group.replica.checkpoint());
+    if applied.0 < before.0 + REPLAY_ENTRIES_MAX {
+        return;
+    }
+    if group.raft.trigger().snapshot().await.is_err() {
+        return;
+    }
+    let written = async {
+        while group.replica.checkpoint() == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(CHECKPOINT_TIMEOUT, written).await.is_err() {
+        tracing::warn!(shard = %group.id(), "a checkpoint is not done after {CHECKPOINT_TIMEOUT:?}");
+    }
+}
+
+/// Where a shard stood when: to purge by age.
+type History = VecDeque<(Instant, LogIndex)>;
+
+/// Purges the log by age, entries and bytes, never past a checkpoint.
+async fn retain<S: StateMachine>(core: Arc<Core<S>>) {
+    let mut histories: BTreeMap<ShardId, History> = BTreeMap::new();
+    loop {
+        tokio::time::sleep(RETENTION_INTERVAL).await;
+        let mut groups = handles(&core);
+        let entries_max = core.config.retention_entries / (groups.len() as u64 + 1);
+        let now = Instant::now();
+        let over = tokio::task::block_in_place(|| core.log.purge_files()).unwrap_or_else(|error| {
+            tracing::error!(%error, "old log files can not be dropped");
+            Vec::new()
+        });
+        for group in groups.drain(..) {
+            let history = histories.entry(group.id()).or_default();
+            let applied = group.view().applied;
+            history.push_back((now, applied));
+            let mut upto = LogIndex(applied.0.saturating_sub(entries_max));
+            while let Some((seen, index)) = history.front().copied()
+                && now.duration_since(seen) > core.config.retention_age
+            {
+                upto = upto.max(index);
+                history.pop_front();
+            }
+            if over.contains(&group.id()) {
+                // More bytes than may be kept: the older half goes.
+                upto = upto.max(LogIndex(group.first_index().0.midpoint(applied.0)));
+            }
+            let upto = upto.min(group.replica.checkpoint());
+            if upto >= group.first_index() && upto.0 > 0 && group.raft.trigger().purge_log(upto.0).await.is_err() {
+                tracing::debug!(shard = %group.id(), "the group is stopping");
+            }
+        }
+    }
+}
+
+/// How far each voter is behind, as the leader of the group knows it.
+fn lags<S: StateMachine>(raft: &Raft<S>) -> Vec<(NodeId, u64)> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let last = metrics.last_log_index.unwrap_or(0);
+    let Some(replication) = &metrics.replication else { return Vec::new() };
+    replication
+        .iter()
+        .filter(|(node, _)| **node != metrics.id)
+        .map(|(node, matched)| {
+            (NodeId(*node), last.saturating_sub(matched.as_ref().map_or(0, openraft::LogId::index)))
+        })
+        .collect()
+}
+
+async fn hand_over<S: StateMachine>(group: &ShardHandle<S>, to: NodeId) {
+    tracing::debug!(shard = %group.id(), %to, "the leadership is handed over");
+    if group.raft.trigger().transfer_leader(to.0).await.is_err() {
+        tracing::debug!(shard = %group.id(), "the group is stopping");
+    }
+}
+
+/// Gives leaderships back to the preferred leaders, one a round.
+async fn spread_leaders<S: StateMachine>(core: Arc<Core<S>>) {
+    loop {
+        tokio::time::sleep(SPREAD_INTERVAL).await;
+        if core.draining.is_cancelled() {
+            return;
+        }
+        let preferred = core.meta_view.borrow().shards.clone();
+        for group in handles(&core) {
+            let Some(leader) = preferred.get(&group.id()).and_then(|replicas| replicas.first()).copied() else {
+                continue;
+            };
+            let misplaced = group.leadership().borrow().is_ready && leader != core.config.node;
+            let is_near = || lags(&group.raft).iter().any(|(node, lag)| *node == leader && *lag <= TRANSFER_LAG_MAX);
+            if misplaced && core.peers.is_reachable(leader) && is_near() {
+                hand_over(&group, leader).await;
+                break;
+            }
+        }
+    }
+}
+
+/// Hands every leadership of this node to the reachable replica that lacks least; ends when none is left.
+pub(super) async fn give_up_leaders<S: StateMachine>(core: &Core<S>) {
+    loop {
+        let mut left = give_up_leader(core, &core.meta).await;
+        for group in handles(core) {
+            left |= give_up_leader(core, &group).await;
+        }
+        if !left {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether the group was led by this node and somebody else could.
+async fn give_up_leader<S: StateMachine, G: StateMachine>(core: &Core<S>, group: &ShardHandle<G>) -> bool {
+    if group.leadership().borrow().leader != Some(core.config.node) {
+        return false;
+    }
+    let candidates = lags(&group.raft).into_iter().filter(|(node, _)| core.peers.is_reachable(*node));
+    let Some((to, _)) = candidates.min_by_key(|(_, lag)| *lag) else { return false };
+    hand_over(group, to).await;
+    true
+}

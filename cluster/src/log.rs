@@ -1,0 +1,80 @@
+//! The log store of a node: the logs and votes of all its Raft groups in one `raft-engine`, with one sync for all.
+//!
+//! Start at [`LogStore::open`]; [`GroupLog`] is one group's part and implements the Raft library's traits in `log/group.rs`.
+//! One flusher thread (`log/flusher.rs`) takes what waits, writes one batch, syncs once and completes all. An error or a
+//! panic there aborts the process: after a failed sync nobody knows what the disk has.
+
+mod flusher;
+mod group;
+mod record;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use raft_engine::{Config, Engine, ReadableSize};
+
+use crate::ShardId;
+use flusher::{FlusherSender, Operation};
+pub(crate) use group::GroupLog;
+
+/// Why the log store can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("the log in {path} can not be opened: {reason}")]
+    Open { path: String, reason: String },
+    #[error("the log of {shard} is damaged: {reason}")]
+    Damaged { shard: ShardId, reason: String },
+}
+
+/// The logs and votes of all groups of a node.
+pub(crate) struct LogStore {
+    engine: Arc<Engine>,
+    flusher: FlusherSender,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl LogStore {
+    /// Opens or makes the log in `directory`. Files are dropped once the groups together keep less than `retention_bytes`.
+    pub(crate) fn open(directory: &Path, retention_bytes: u64) -> Result<Self, LogError> {
+        let failed =
+            |reason: String| LogError::Open { path: directory.display().to_string(), reason };
+        let config = Config {
+            dir: directory.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?.to_owned(),
+            // Facts are packed already, and compression would cost more than it saves.
+            batch_compression_threshold: ReadableSize(0),
+            target_file_size: ReadableSize::mb(64),
+            // Above the retention, so that the engine asks for compaction of quiet groups alone.
+            purge_threshold: ReadableSize(retention_bytes.max(128 << 20) * 5 / 4),
+            ..Config::default()
+        };
+        let engine = Arc::new(Engine::open(config).map_err(|error| failed(error.to_string()))?);
+        // The engine syncs its directory on rotation, but not for the first file.
+        std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(error.to_string()))?;
+        let (flusher, thread) = flusher::start(Arc::clone(&engine)).map_err(|error| failed(error.to_string()))?;
+        Ok(Self { engine, flusher, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// One group's part of the log. Open it once.
+    pub(crate) fn group(&self, shard: ShardId) -> Result<GroupLog, LogError> {
+        GroupLog::open(shard, Arc::clone(&self.engine), self.flusher.clone())
+    }
+
+    /// Drops files that no group needs; returns groups whose old entries keep a file alive.
+    pub(crate) fn purge_files(&self) -> Result<Vec<ShardId>, LogError> {
+        let groups = self.engine.purge_expired_files().map_err(|error| LogError::Open {
+            path: self.engine.path().to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(groups.into_iter().filter_map(|group| u32::try_from(group).ok()).map(ShardId).collect())
+    }
+
+    /// Writes and syncs what waits, then ends the flusher. Blocks.
+    pub(crate) fn close(&self) {
+        self.flusher.send(Operation::Stop);
+        if let Some(thread) = self.thread.lock().take() {
+            thread.join().expect("the flusher aborts the process rather than panic");
+        }
+    }
+}

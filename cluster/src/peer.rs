@@ -1,0 +1,234 @@
+//! Node-to-node transport: tonic over mutual TLS, the identity of node and disk checked on every call.
+//!
+//! [`Peers`] knows the way to every node; `peer/network.rs` is the Raft library's client side, `peer/server.rs` the
+//! serving side. Connections are made when first used and kept; dead ones are noticed by HTTP/2 pings.
+
+pub(crate) mod network;
+pub(crate) mod server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::{Request, Status};
+
+use crate::wire::peer_client::PeerClient;
+use crate::{ClusterId, DiskId, NodeId, ShardId, wire};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A node that answered within this time counts as reachable.
+const REACHABLE_WITHIN: Duration = Duration::from_secs(2);
+/// Largest message: an append of several entries of at most 1 MiB each.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// TLS material of a node, PEM. The certificate's common name is `node:{id}`.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    pub ca_pem: Vec<u8>,
+    pub certificate_pem: Vec<u8>,
+    pub key_pem: Vec<u8>,
+}
+
+impl TlsIdentity {
+    fn identity(&self) -> Identity {
+        Identity::from_pem(&self.certificate_pem, &self.key_pem)
+    }
+
+    pub(crate) fn server(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new().identity(self.identity()).client_ca_root(Certificate::from_pem(&self.ca_pem))
+    }
+
+    fn client(&self) -> ClientTlsConfig {
+        ClientTlsConfig::new().identity(self.identity()).ca_certificate(Certificate::from_pem(&self.ca_pem))
+    }
+}
+
+/// Who this node is.
+pub(crate) struct Own {
+    pub(crate) node: NodeId,
+    pub(crate) disk: DiskId,
+    pub(crate) zone: String,
+    pub(crate) peer_address: String,
+    pub(crate) api_address: String,
+}
+
+/// The way to every other node, and what is known of them.
+pub(crate) struct Peers {
+    pub(crate) own: Own,
+    tls: TlsIdentity,
+    cluster: RwLock<Option<ClusterId>>,
+    known: RwLock<BTreeMap<NodeId, Known>>,
+}
+
+struct Known {
+    address: String,
+    /// Known once the meta group has the node.
+    disk: Option<DiskId>,
+    channel: Channel,
+    answered: Mutex<Option<Instant>>,
+}
+
+impl Peers {
+    pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>) -> Self {
+        Self { own, tls, cluster: RwLock::new(cluster), known: RwLock::default() }
+    }
+
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        *self.cluster.read()
+    }
+
+    pub(crate) fn join(&self, cluster: ClusterId) {
+        *self.cluster.write() = Some(cluster);
+    }
+
+    /// Makes a node known, or its new address or disk. Must be called on the runtime that serves the connections.
+    pub(crate) fn learn(&self, node: NodeId, address: &str, disk: Option<DiskId>) -> Result<(), tonic::transport::Error> {
+        if node == self.own.node {
+            return Ok(());
+        }
+        let mut known = self.known.write();
+        if let Some(peer) = known.get_mut(&node).filter(|peer| peer.address == address) {
+            peer.disk = disk.or(peer.disk);
+            return Ok(());
+        }
+        let channel = Endpoint::from_shared(format!("https://{address}"))?
+            .tls_config(self.tls.client())?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .tcp_nodelay(true)
+            .connect_lazy();
+        known.insert(node, Known { address: address.to_owned(), disk, channel, answered: Mutex::new(None) });
+        Ok(())
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.known.read().keys().copied().collect()
+    }
+
+    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
+        node == self.own.node
+            || self.known.read().get(&node).is_some_and(|peer| {
+                peer.answered.lock().is_some_and(|answered| answered.elapsed() < REACHABLE_WITHIN)
+            })
+    }
+
+    pub(crate) fn heard_from(&self, node: NodeId) {
+        if let Some(peer) = self.known.read().get(&node) {
+            *peer.answered.lock() = Some(Instant::now());
+        }
+    }
+
+    /// A client of `node`, if the node is known.
+    pub(crate) fn client(&self, node: NodeId) -> Result<PeerClient<Channel>, Status> {
+        let known = self.known.read();
+        let peer = known.get(&node).ok_or_else(|| Status::unavailable(format!("{node} is not known")))?;
+        Ok(PeerClient::new(peer.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// `message` with the metadata that the receiver checks.
+    pub(crate) fn request<M>(&self, to: NodeId, shard: Option<ShardId>, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        let text = |text: String| MetadataValue::<Ascii>::try_from(text).expect("digits are ASCII");
+        metadata.insert("kvarter-from", text(self.own.node.0.to_string()));
+        metadata.insert("kvarter-disk", text(self.own.disk.to_string()));
+        metadata.insert("kvarter-to", text(to.0.to_string()));
+        if let Some(cluster) = self.cluster() {
+            metadata.insert("kvarter-cluster", text(cluster.to_string()));
+        }
+        if let Some(shard) = shard {
+            metadata.insert("kvarter-shard", text(shard.0.to_string()));
+        }
+        request
+    }
+
+    /// The node that sent `request`, once certificate, disk, cluster and addressee are found to be right.
+    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
+    pub(crate) fn authenticate<M>(&self, request: &Request<M>) -> Result<NodeId, Status> {
+        let text = |key: &str| request.metadata().get(key).and_then(|value| value.to_str().ok());
+        let refused = |reason: String| Status::permission_denied(reason);
+        let number = |key: &str| {
+            text(key).and_then(|text| text.parse().ok()).ok_or_else(|| refused(format!("{key} is missing")))
+        };
+        let from = NodeId(number("kvarter-from")?);
+        let to = NodeId(number("kvarter-to")?);
+        if to != self.own.node {
+            return Err(refused(format!("this is {}, not {to}", self.own.node)));
+        }
+        let certificates = request.peer_certs().ok_or_else(|| refused("no certificate".to_owned()))?;
+        let names_node = certificates.first().and_then(|certificate| common_name(certificate));
+        if names_node.as_deref() != Some(format!("node:{}", from.0).as_str()) {
+            return Err(refused(format!("the certificate is not {from}'s")));
+        }
+        if let (Some(ours), Some(theirs)) = (self.cluster(), text("kvarter-cluster"))
+            && theirs != ours.to_string()
+        {
+            return Err(refused(format!("{from} belongs to cluster {theirs}, this node to {ours}")));
+        }
+        let disk = self.known.read().get(&from).and_then(|peer| peer.disk);
+        if let Some(disk) = disk
+            && text("kvarter-disk") != Some(disk.to_string().as_str())
+        {
+            return Err(refused(format!("{from} came back with another disk: it must join under a new id")));
+        }
+        Ok(from)
+    }
+
+    pub(crate) fn identity(&self) -> wire::Identity {
+        wire::Identity {
+            node: self.own.node.0,
+            disk: self.own.disk.0.to_be_bytes().to_vec().into(),
+            zone: self.own.zone.clone(),
+            peer_address: self.own.peer_address.clone(),
+            api_address: self.own.api_address.clone(),
+            cluster: self.cluster().map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
+        }
+    }
+
+    /// Asks `node` who it is. Also the probe behind [`Peers::is_reachable`].
+    pub(crate) async fn identify(&self, node: NodeId) -> Result<wire::Identity, Status> {
+        let mut request = self.request(node, None, wire::IdentifyRequest {});
+        request.set_timeout(CONNECT_TIMEOUT);
+        let mut client = self.client(node)?;
+        let answer = tokio::time::timeout(CONNECT_TIMEOUT, client.identify(request))
+            .await
+            .map_err(|_elapsed| Status::deadline_exceeded(format!("{node} did not answer")))??;
+        self.heard_from(node);
+        Ok(answer.into_inner())
+    }
+}
+
+/// Asks every known node twice a second who it is, so that reachability is known without traffic.
+pub(crate) async fn probe(peers: Arc<Peers>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let probes = peers.nodes().into_iter().map(|node| {
+            let peers = Arc::clone(&peers);
+            async move {
+                if let Err(status) = peers.identify(node).await {
+                    tracing::trace!(%node, %status, "a peer does not answer");
+                }
+            }
+        });
+        futures::future::join_all(probes).await;
+    }
+}
+
+/// The common name of a DER certificate's subject.
+fn common_name(certificate: &[u8]) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    certificate.subject().iter_common_name().next()?.as_str().ok().map(ToOwned::to_owned)
+}

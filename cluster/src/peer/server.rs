@@ -1,0 +1,242 @@
+//! The serving side: checks who calls, finds the group, hands over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use parking_lot::RwLock;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::meta::MetaDoor;
+use crate::peer::Peers;
+use crate::raft::{self, SnapshotMeta, Types};
+use crate::replica::Replica;
+use crate::shard::Raft;
+use crate::wire::{self, peer_server::Peer};
+use crate::{DamagedBytes, LogIndex, NodeId, PageId, ShardId, StateMachine};
+
+/// Answers calls from peers: the application's half of the node-to-node transport.
+#[tonic::async_trait]
+pub trait PeerHandler: Send + Sync + 'static {
+    /// The answer to `request`; bytes from a peer are hostile and never panic.
+    async fn handle(&self, from: NodeId, request: Bytes) -> Bytes;
+}
+
+/// Every group that this node has a replica of.
+pub(crate) type Groups = Arc<RwLock<BTreeMap<ShardId, Arc<dyn GroupDoor>>>>;
+
+type Appends = BoxStream<'static, Result<wire::AppendResponse, Status>>;
+
+/// A group behind its state machine's type.
+#[tonic::async_trait]
+pub(crate) trait GroupDoor: Send + Sync {
+    fn append(&self, requests: Streaming<wire::AppendRequest>) -> Appends;
+    async fn vote(&self, request: wire::VoteRequest) -> Result<wire::VoteResponse, Status>;
+    async fn install_snapshot(
+        &self,
+        header: wire::SnapshotHeader,
+        pages: Streaming<wire::SnapshotPart>,
+    ) -> Result<wire::SnapshotInstalled, Status>;
+    async fn transfer_leader(&self, request: wire::TransferLeaderRequest) -> Result<bool, Status>;
+}
+
+/// The door to a group of one state machine.
+pub(crate) struct Door<S: StateMachine> {
+    pub(crate) raft: Raft<S>,
+    pub(crate) replica: Arc<Replica<S>>,
+}
+
+fn malformed(error: &DamagedBytes) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn append_from_wire(request: wire::AppendRequest) -> Result<AppendEntriesRequest<Types>, DamagedBytes> {
+    Ok(AppendEntriesRequest {
+        vote: raft::vote_from_wire(request.vote)?,
+        prev_log_id: request.previous.map(raft::log_id_from_wire),
+        entries: request.entries.into_iter().map(raft::entry_from_wire).collect(),
+        leader_commit: request.leader_commit.map(raft::log_id_from_wire),
+    })
+}
+
+/// The requests up to the first that is damaged or lost; the answer to the last good one tells the leader where to go on.
+fn well_formed(
+    requests: Streaming<wire::AppendRequest>,
+) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send + 'static {
+    futures::stream::unfold(requests, |mut requests| async move {
+        match requests.next().await? {
+            Ok(request) => match append_from_wire(request) {
+                Ok(request) => Some((request, requests)),
+                Err(error) => {
+                    tracing::warn!(%error, "a peer sent a malformed append");
+                    None
+                }
+            },
+            Err(_disconnected) => None,
+        }
+    })
+}
+
+#[tonic::async_trait]
+impl<S: StateMachine> GroupDoor for Door<S> {
+    fn append(&self, requests: Streaming<wire::AppendRequest>) -> Appends {
+        use wire::append_response::Result as Answer;
+        let replica = Arc::clone(&self.replica);
+        let requests = well_formed(requests).inspect(move |request| {
+            let committed = request.leader_commit.map_or(LogIndex(0), |id| LogIndex(id.index()));
+            replica.heard_from_leader(Instant::now(), committed);
+        });
+        self.raft
+            .stream_append(requests)
+            .map(|answer| match answer {
+                Ok(result) => {
+                    let result = match result {
+                        Ok(last) => Answer::Stored(wire::Stored { last: last.as_ref().map(raft::log_id_to_wire) }),
+                        Err(StreamAppendError::Conflict(at)) => Answer::Conflict(raft::log_id_to_wire(&at)),
+                        Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(raft::vote_to_wire(&vote)),
+                    };
+                    Ok(wire::AppendResponse { result: Some(result) })
+                }
+                Err(fatal) => Err(Status::unavailable(fatal.to_string())),
+            })
+            .boxed()
+    }
+
+    async fn vote(&self, request: wire::VoteRequest) -> Result<wire::VoteResponse, Status> {
+        let rpc = VoteRequest {
+            vote: raft::vote_from_wire(request.vote).map_err(|error| malformed(&error))?,
+            last_log_id: request.last.map(raft::log_id_from_wire),
+            leadership_transfer: request.leadership_transfer,
+        };
+        let response = if request.pre_vote { self.raft.pre_vote(rpc).await } else { self.raft.vote(rpc).await };
+        let response = response.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(wire::VoteResponse {
+            vote: Some(raft::vote_to_wire(&response.vote)),
+            granted: response.vote_granted,
+            last: response.last_log_id.as_ref().map(raft::log_id_to_wire),
+        })
+    }
+
+    async fn install_snapshot(
+        &self,
+        header: wire::SnapshotHeader,
+        mut parts: Streaming<wire::SnapshotPart>,
+    ) -> Result<wire::SnapshotInstalled, Status> {
+        let vote = raft::vote_from_wire(header.vote).map_err(|error| malformed(&error))?;
+        let membership =
+            raft::stored_membership_from_wire(header.membership).map_err(|error| malformed(&error))?;
+        let mut pages = Vec::new();
+        while let Some(part) = parts.message().await? {
+            let Some(wire::snapshot_part::Part::Page(page)) = part.part else {
+                return Err(Status::invalid_argument("a snapshot has one header"));
+            };
+            let table = u8::try_from(page.table)
+                .map_err(|_large| Status::invalid_argument(format!("table {} is not known", page.table)))?;
+            pages.push((PageId { table, number: page.number }, page.content));
+        }
+        if pages.len() as u64 != header.pages {
+            return Err(Status::invalid_argument(format!("{} of {} pages came", pages.len(), header.pages)));
+        }
+        let state = S::restore(&mut pages.into_iter()).map_err(|error| malformed(&error))?;
+        let meta = SnapshotMeta { last_log_id: header.last.map(raft::log_id_from_wire), last_membership: membership };
+        let snapshot = openraft::alias::SnapshotOf::<Types, S> { meta, snapshot: state };
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        let installed = installed.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        Ok(wire::SnapshotInstalled { vote: Some(raft::vote_to_wire(&installed.vote)) })
+    }
+
+    async fn transfer_leader(&self, request: wire::TransferLeaderRequest) -> Result<bool, Status> {
+        let from = raft::vote_from_wire(request.from).map_err(|error| malformed(&error))?;
+        let rpc = TransferLeaderRequest::new(from, request.to, request.last.map(raft::log_id_from_wire));
+        let answer = self.raft.handle_transfer_leader(rpc).await;
+        Ok(answer.map_err(|fatal| Status::unavailable(fatal.to_string()))?.is_ok())
+    }
+}
+
+/// The service that peers call.
+pub(crate) struct PeerService {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) groups: Groups,
+    pub(crate) meta: Arc<MetaDoor>,
+    pub(crate) handler: Arc<dyn PeerHandler>,
+    /// The application's runtime: its work must not hold up Raft's.
+    pub(crate) application: tokio::runtime::Handle,
+}
+
+impl PeerService {
+    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
+    fn group(&self, shard: u32) -> Result<Arc<dyn GroupDoor>, Status> {
+        let groups = self.groups.read();
+        let group = groups.get(&ShardId(shard));
+        group.cloned().ok_or_else(|| Status::not_found(format!("no replica of {} here", ShardId(shard))))
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = Appends;
+
+    async fn identify(&self, request: Request<wire::IdentifyRequest>) -> Result<Response<wire::Identity>, Status> {
+        let from = self.peers.authenticate(&request)?;
+        self.peers.heard_from(from);
+        Ok(Response::new(self.peers.identity()))
+    }
+
+    async fn append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Result<Response<Appends>, Status> {
+        self.peers.authenticate(&request)?;
+        let shard = request.metadata().get("kvarter-shard").and_then(|shard| shard.to_str().ok()?.parse().ok());
+        let shard = shard.ok_or_else(|| Status::invalid_argument("kvarter-shard is missing"))?;
+        Ok(Response::new(self.group(shard)?.append(request.into_inner())))
+    }
+
+    async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+        self.peers.authenticate(&request)?;
+        let request = request.into_inner();
+        Ok(Response::new(self.group(request.shard)?.vote(request).await?))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<wire::SnapshotPart>>,
+    ) -> Result<Response<wire::SnapshotInstalled>, Status> {
+        self.peers.authenticate(&request)?;
+        let mut parts = request.into_inner();
+        let Some(wire::SnapshotPart { part: Some(wire::snapshot_part::Part::Header(header)) }) =
+            parts.message().await?
+        else {
+            return Err(Status::invalid_argument("a snapshot begins with its header"));
+        };
+        Ok(Response::new(self.group(header.shard)?.install_snapshot(header, parts).await?))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferLeaderRequest>,
+    ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
+        self.peers.authenticate(&request)?;
+        let request = request.into_inner();
+        let accepted = self.group(request.shard)?.transfer_leader(request).await?;
+        Ok(Response::new(wire::TransferLeaderResponse { accepted }))
+    }
+
+    async fn call(&self, request: Request<wire::CallRequest>) -> Result<Response<wire::CallResponse>, Status> {
+        let from = self.peers.authenticate(&request)?;
+        let (handler, request) = (Arc::clone(&self.handler), request.into_inner().request);
+        // Ends with the caller's deadline: the handler answers in bounded time, and a lost caller needs no answer.
+        let mut work = tokio::task::JoinSet::new();
+        work.spawn_on(async move { handler.handle(from, request).await }, &self.application);
+        match work.join_next().await {
+            Some(Ok(response)) => Ok(Response::new(wire::CallResponse { response })),
+            Some(Err(_)) | None => Err(Status::aborted("the request failed here, its outcome is unknown")),
+        }
+    }
+
+    async fn change_meta(&self, request: Request<wire::MetaChange>) -> Result<Response<wire::MetaChanged>, Status> {
+        self.peers.authenticate(&request)?;
+        Ok(Response::new(self.meta.change_here(request.into_inner()).await?))
+    }
+}

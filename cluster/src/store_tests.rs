@@ -1,0 +1,180 @@
+//! The Raft library's own conformance suite over the real stores, and reopening them.
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use openraft::StorageError;
+use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+use crate::checkpoint::CheckpointStore;
+use crate::log::{GroupLog, LogStore};
+use crate::raft::{Entry, LeaderId, LogId, Payload, Types, Vote};
+use crate::replica::{Replica, ReplicaStore};
+use crate::{DamagedBytes, LogIndex, Page, PageContent, PageId, PageTable, ShardId, StateMachine};
+
+const SHARD: ShardId = ShardId(1);
+
+/// Remembers every payload, a page each.
+#[derive(Clone, Default)]
+struct Payloads(PageTable<Text>);
+
+#[derive(Clone, Default)]
+struct Text(Vec<u8>);
+
+impl PageContent for Text {
+    fn encode(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(&self.0);
+    }
+}
+
+impl StateMachine for Payloads {
+    type Entry = Bytes;
+
+    fn decode(payload: &Bytes) -> Result<Bytes, DamagedBytes> {
+        Ok(payload.clone())
+    }
+
+    fn apply(&mut self, index: LogIndex, entry: &Bytes) {
+        let page = self.0.page_mut(u32::try_from(index.0 % 8).expect("below 8"), index);
+        page.0.extend_from_slice(entry);
+    }
+
+    fn pages(&self) -> Vec<Page> {
+        self.0.pages(0).collect()
+    }
+
+    fn restore(pages: &mut dyn Iterator<Item = (PageId, Bytes)>) -> Result<Self, DamagedBytes> {
+        let mut state = Self::default();
+        for (id, bytes) in pages {
+            state.0.page_mut(id.number, LogIndex(0)).0 = bytes.to_vec();
+        }
+        Ok(state)
+    }
+}
+
+struct Stores;
+
+struct Opened {
+    _directory: TempDir,
+    _log: LogStore,
+}
+
+impl StoreBuilder<Types, GroupLog, ReplicaStore<Payloads>, Opened> for Stores {
+    async fn build(&self) -> Result<(Opened, GroupLog, ReplicaStore<Payloads>), StorageError<Types>> {
+        let directory = tempfile::tempdir().unwrap();
+        let log = LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+        let checkpoints = CheckpointStore::open(&directory.path().join("state")).unwrap();
+        let group = log.group(SHARD).unwrap();
+        let replica = Replica::open(SHARD, checkpoints).unwrap();
+        Ok((Opened { _directory: directory, _log: log }, group, ReplicaStore(replica)))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stores_pass_the_conformance_suite() {
+    Suite::test_all(Stores).await.unwrap();
+}
+
+fn entry(term: u64, index: u64, payload: &'static [u8]) -> Entry {
+    Entry {
+        log_id: LogId::new(LeaderId { term, node_id: 1 }, index),
+        payload: openraft::EntryPayload::Normal(Payload(Bytes::from_static(payload))),
+    }
+}
+
+async fn append(log: &mut GroupLog, entries: Vec<Entry>) {
+    let (done, durable) = tokio::sync::oneshot::channel();
+    log.append(entries, IOFlushed::signal(done)).await.unwrap();
+    durable.await.unwrap().unwrap();
+}
+
+async fn terms(log: &mut GroupLog) -> Vec<(u64, u64)> {
+    let entries = log.try_get_log_entries(..).await.unwrap();
+    entries.iter().map(|entry| (entry.log_id.committed_leader_id().term, entry.log_id.index())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
+    let directory = tempfile::tempdir().unwrap();
+    let reopen = || LogStore::open(directory.path(), 1 << 30).unwrap();
+
+    let store = reopen();
+    let mut log = store.group(SHARD).unwrap();
+    let mut other = store.group(ShardId(2)).unwrap();
+    log.save_vote(&Vote::new_committed(3, 1)).await.unwrap();
+    append(&mut log, (0..10).map(|index| entry(1, index, b"first")).collect()).await;
+    append(&mut other, vec![entry(7, 0, b"other")]).await;
+    log.truncate_after(Some(LogId::new(LeaderId { term: 1, node_id: 1 }, 5))).await.unwrap();
+    drop((log, other));
+    store.close();
+    drop(store);
+
+    let store = reopen();
+    let mut log = store.group(SHARD).unwrap();
+    assert_eq!(terms(&mut log).await, (0..=5).map(|index| (1, index)).collect::<Vec<_>>());
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(3, 1)));
+    append(&mut log, vec![entry(2, 6, b"second")]).await;
+    log.purge(LogId::new(LeaderId { term: 1, node_id: 1 }, 2)).await.unwrap();
+    drop(log);
+    store.close();
+    drop(store);
+
+    let store = reopen();
+    let mut log = store.group(SHARD).unwrap();
+    assert_eq!(terms(&mut log).await, vec![(1, 3), (1, 4), (1, 5), (2, 6)]);
+    // A snapshot beyond the log's end: everything goes, the vote stays, and the log goes on behind the snapshot.
+    log.purge(LogId::new(LeaderId { term: 2, node_id: 1 }, 100)).await.unwrap();
+    append(&mut log, vec![entry(2, 101, b"third")]).await;
+    drop(log);
+    store.close();
+    drop(store);
+
+    let store = reopen();
+    let mut log = store.group(SHARD).unwrap();
+    assert_eq!(terms(&mut log).await, vec![(2, 101)]);
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(3, 1)));
+    assert_eq!(log.first_index(), 101);
+    assert_eq!(terms(&mut store.group(ShardId(2)).unwrap()).await, vec![(7, 0)]);
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory() {
+    static PAYLOAD: [u8; 100_000] = [7; 100_000];
+    let directory = tempfile::tempdir().unwrap();
+    let store = LogStore::open(directory.path(), 1 << 30).unwrap();
+    let mut log = store.group(SHARD).unwrap();
+    for round in 0..10 {
+        let entries = (0..10).map(|offset| entry(1, round * 10 + offset, &PAYLOAD)).collect::<Vec<_>>();
+        let (done, durable) = tokio::sync::oneshot::channel();
+        log.append(entries, IOFlushed::signal(done)).await.unwrap();
+        assert_eq!(log.read(round * 10, u64::MAX).now_or_never().unwrap().unwrap().len(), 10);
+        durable.await.unwrap().unwrap();
+    }
+    assert_eq!(terms(&mut log).await, (0..100).map(|index| (1, index)).collect::<Vec<_>>());
+    store.close();
+}
+
+#[test]
+fn a_checkpoint_restores_its_pages_and_a_flipped_byte_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut state = Payloads::default();
+    let large: Bytes = (0..300_000u32).map(|byte| byte.to_le_bytes()[0]).collect::<Vec<_>>().into();
+    state.apply(LogIndex(1), &large);
+    state.apply(LogIndex(2), &Bytes::from_static(b"small"));
+    let store = CheckpointStore::open(directory.path()).unwrap();
+    let last = |index| Some(LogId::new(LeaderId { term: 1, node_id: 1 }, index));
+    store.write(SHARD, last(2), &crate::raft::StoredMembership::default(), &state.pages(), None).unwrap();
+    state.apply(LogIndex(3), &Bytes::from_static(b"later"));
+    let membership = crate::raft::StoredMembership::default();
+    store.write(SHARD, last(3), &membership, &state.pages(), Some(LogIndex(2))).unwrap();
+
+    let read = store.read(SHARD).unwrap().unwrap();
+    assert_eq!(read.last, last(3));
+    let restored = Payloads::restore(&mut read.pages.into_iter()).unwrap();
+    assert_eq!(crate::state::state_hash(&restored.pages()), crate::state::state_hash(&state.pages()));
+
+    store.flip_byte(SHARD);
+    assert!(matches!(store.read(SHARD), Err(crate::CheckpointError::Damaged { .. })));
+}

@@ -1,0 +1,210 @@
+//! Nodes of a cluster in this process, on loopback, each with its own directory.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kvarter_cluster::{
+    Cluster, ClusterConfig, DamagedBytes, InitialNode, LogIndex, NodeId, Page, PageContent, PageId, PageTable,
+    PeerHandler, Ports, ProposeError, ShardHandle, ShardId, StartError, StateMachine, TlsIdentity,
+};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+
+/// Far above what any wait takes; only a hang reaches it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until `holds`.
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let waited = async {
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, waited).await.is_ok(), "never: {what}");
+}
+
+/// Keeps every note that was proposed.
+#[derive(Clone, Default)]
+pub(crate) struct Notebook(PageTable<Notes>);
+
+#[derive(Clone, Default)]
+struct Notes(Vec<String>);
+
+impl PageContent for Notes {
+    fn encode(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(self.0.join("\n").as_bytes());
+    }
+}
+
+impl StateMachine for Notebook {
+    type Entry = String;
+
+    fn decode(payload: &Bytes) -> Result<String, DamagedBytes> {
+        String::from_utf8(payload.to_vec()).map_err(|error| DamagedBytes { reason: error.to_string() })
+    }
+
+    fn apply(&mut self, index: LogIndex, note: &String) {
+        self.0.page_mut(0, index).0.push(note.clone());
+    }
+
+    fn pages(&self) -> Vec<Page> {
+        self.0.pages(0).collect()
+    }
+
+    fn restore(pages: &mut dyn Iterator<Item = (PageId, Bytes)>) -> Result<Self, DamagedBytes> {
+        let mut state = Self::default();
+        for (id, bytes) in pages {
+            let notes = Self::decode(&bytes)?;
+            state.0.page_mut(id.number, LogIndex(0)).0 = notes.lines().map(ToOwned::to_owned).collect();
+        }
+        Ok(state)
+    }
+}
+
+struct Echo;
+
+#[tonic::async_trait]
+impl PeerHandler for Echo {
+    async fn handle(&self, from: NodeId, request: Bytes) -> Bytes {
+        format!("{from} said {}", String::from_utf8_lossy(&request)).into()
+    }
+}
+
+pub(crate) struct Fleet {
+    directories: BTreeMap<u64, TempDir>,
+    addresses: BTreeMap<u64, SocketAddr>,
+    tls: BTreeMap<u64, TlsIdentity>,
+    running: BTreeMap<u64, Arc<Cluster<Notebook>>>,
+    shards: u32,
+}
+
+impl Fleet {
+    pub(crate) fn new(nodes: u64, shards: u32) -> Self {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_certificate = ca.self_signed(&ca_key).unwrap();
+        let issuer = Issuer::new(ca, ca_key);
+        let identity = |node: u64| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, format!("node:{node}"));
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            TlsIdentity {
+                ca_pem: ca_certificate.pem().into_bytes(),
+                certificate_pem: certificate.pem().into_bytes(),
+                key_pem: key.serialize_pem().into_bytes(),
+            }
+        };
+        // All are held until all are drawn, so that no two are the same.
+        let listeners: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap());
+        Self {
+            directories: (1..=nodes).map(|node| (node, tempfile::tempdir().unwrap())).collect(),
+            addresses: (1..=nodes).zip(addresses).collect(),
+            tls: (1..=nodes).map(|node| (node, identity(node))).collect(),
+            running: BTreeMap::new(),
+            shards,
+        }
+    }
+
+    fn config(&self, node: u64) -> ClusterConfig {
+        let address = self.addresses[&node];
+        ClusterConfig {
+            node: NodeId(node),
+            zone: format!("zone-{node}"),
+            data_dir: self.directories[&node].path().join("data"),
+            peer_listen: address,
+            peer_address: address.to_string(),
+            api_address: format!("localhost:{node}"),
+            initial: self
+                .addresses
+                .iter()
+                .map(|(id, address)| InitialNode { id: NodeId(*id), peer_address: address.to_string() })
+                .collect(),
+            shards: self.shards,
+            replication_factor: 3,
+            tls: self.tls[&node].clone(),
+            heartbeat: Duration::from_millis(150),
+            election_timeout_min: Duration::from_millis(500),
+            election_timeout_max: Duration::from_millis(1000),
+            retention_bytes: 1 << 30,
+            retention_entries: 1_000_000,
+            retention_age: Duration::from_secs(3600),
+        }
+    }
+
+    pub(crate) async fn try_start(&mut self, node: u64) -> Result<(), StartError> {
+        let started = Cluster::start(self.config(node), Ports::system(), Arc::new(Echo)).await?;
+        self.running.insert(node, started);
+        Ok(())
+    }
+
+    pub(crate) async fn start(&mut self, node: u64) {
+        self.try_start(node).await.unwrap();
+    }
+
+    /// Starts all at once, since forming waits for everybody.
+    pub(crate) async fn start_all(&mut self) {
+        let starting = self.directories.keys().map(|node| {
+            let config = self.config(*node);
+            async move { (*node, Cluster::start(config, Ports::system(), Arc::new(Echo)).await.unwrap()) }
+        });
+        let started = futures::future::join_all(starting.collect::<Vec<_>>()).await;
+        self.running.extend(started);
+    }
+
+    pub(crate) async fn stop(&mut self, node: u64) {
+        self.running.remove(&node).unwrap().shutdown().await;
+    }
+
+    pub(crate) async fn stop_all(&mut self) {
+        for node in self.running.keys().copied().collect::<Vec<_>>() {
+            self.stop(node).await;
+        }
+    }
+
+    pub(crate) fn swap_directories(&mut self, one: u64, other: u64) {
+        let directory = self.directories.remove(&one).unwrap();
+        let replaced = self.directories.insert(other, directory).unwrap();
+        self.directories.insert(one, replaced);
+    }
+
+    pub(crate) fn node(&self, node: u64) -> &Cluster<Notebook> {
+        &self.running[&node]
+    }
+
+    pub(crate) fn shard(&self, node: u64, shard: ShardId) -> ShardHandle<Notebook> {
+        self.node(node).shard(shard).unwrap()
+    }
+
+    pub(crate) fn notes(&self, node: u64, shard: ShardId) -> Vec<String> {
+        self.shard(node, shard).view().state.0.page(0).map(|notes| notes.0.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn leads(&self, node: u64, shard: ShardId) -> bool {
+        self.running.get(&node).is_some_and(|node| node.shard(shard).unwrap().leadership().borrow().is_ready)
+    }
+
+    pub(crate) async fn leader(&self, shard: ShardId) -> u64 {
+        eventually("a leader", || self.running.keys().any(|node| self.leads(*node, shard))).await;
+        self.running.keys().copied().find(|node| self.leads(*node, shard)).unwrap()
+    }
+
+    /// Commits `note` through whoever leads; asks again while it is certain that nothing was applied.
+    pub(crate) async fn propose(&self, shard: ShardId, note: &str) -> LogIndex {
+        loop {
+            let leader = self.shard(self.leader(shard).await, shard);
+            let term = leader.leadership().borrow().term;
+            match leader.propose(term, Bytes::from(note.to_owned())).await {
+                Ok(index) => return index,
+                Err(ProposeError::NotLeader { .. }) => tokio::task::yield_now().await,
+                Err(error @ ProposeError::Unknown { .. }) => panic!("{error}"),
+            }
+        }
+    }
+}

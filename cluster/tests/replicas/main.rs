@@ -1,0 +1,143 @@
+//! Clusters in one process, through the front door: real Raft, real disk, real sockets, real TLS.
+
+mod fleet;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleet::{Fleet, eventually};
+use kvarter_cluster::{LogIndex, ProposeError, ShardId, Term};
+
+const SHARD: ShardId = ShardId(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_node_serves_and_remembers_after_a_restart() {
+    let mut fleet = Fleet::new(1, 2);
+    fleet.start(1).await;
+    fleet.propose(SHARD, "one").await;
+    fleet.propose(SHARD, "two").await;
+    fleet.stop(1).await;
+    fleet.start(1).await;
+    fleet.propose(SHARD, "three").await;
+    assert_eq!(fleet.notes(1, SHARD), ["one", "two", "three"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_spread_their_leaders_and_agree() {
+    let mut fleet = Fleet::new(3, 6);
+    fleet.start_all().await;
+    for shard in 1..=6 {
+        for round in 0..5 {
+            fleet.propose(ShardId(shard), &format!("{shard}-{round}")).await;
+        }
+    }
+    eventually("two leaders a node", || {
+        (1..=3).all(|node| (1..=6).filter(|shard| fleet.leads(node, ShardId(*shard))).count() == 2)
+    })
+    .await;
+    for shard in (1..=6).map(ShardId) {
+        eventually("equal hashes", || {
+            let hashes: Vec<_> = (1..=3).map(|node| fleet.shard(node, shard).state_hash()).collect();
+            hashes.windows(2).all(|pair| pair[0] == pair[1])
+        })
+        .await;
+    }
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_without_one_node_and_it_catches_up() {
+    let mut fleet = Fleet::new(3, 2);
+    fleet.start_all().await;
+    fleet.propose(SHARD, "before").await;
+    let leader = fleet.leader(SHARD).await;
+    fleet.stop(leader).await;
+    fleet.propose(SHARD, "without it").await;
+    fleet.start(leader).await;
+    eventually("the node that was away has all", || fleet.notes(leader, SHARD) == ["before", "without it"]).await;
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_has_every_entry_in_order_from_any_cursor() {
+    let mut fleet = Fleet::new(1, 1);
+    fleet.start(1).await;
+    let mut indexes = Vec::new();
+    for round in 0..20 {
+        indexes.push(fleet.propose(SHARD, &round.to_string()).await);
+    }
+    for (skipped, after) in [LogIndex(0)].into_iter().chain(indexes.iter().copied()).enumerate().take(20) {
+        let mut reader = fleet.shard(1, SHARD).feed(after);
+        let mut read = Vec::new();
+        while read.len() < 20 - skipped {
+            read.extend(reader.next(7).await.unwrap().into_iter().map(|entry| entry.index));
+        }
+        assert_eq!(read, indexes[skipped..]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_in_another_leadership_is_certainly_not_applied() {
+    let mut fleet = Fleet::new(1, 1);
+    fleet.start(1).await;
+    fleet.propose(SHARD, "led").await;
+    let shard = fleet.shard(1, SHARD);
+    let term = shard.leadership().borrow().term;
+    let refused = shard.propose(Term(term.0 + 1), Bytes::from_static(b"not led")).await;
+    assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
+    fleet.propose(SHARD, "led still").await;
+    assert_eq!(fleet.notes(1, SHARD), ["led", "led still"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_meta_group_is_changed_from_any_node() {
+    let mut fleet = Fleet::new(3, 4);
+    fleet.start_all().await;
+    let mut shards = Vec::new();
+    for (node, district) in [(1, "centrum"), (2, "nord"), (3, "syd"), (1, "vest")] {
+        shards.push(fleet.node(node).assign_district(district).await.unwrap());
+    }
+    shards.sort_unstable();
+    assert_eq!(shards, (1..=4).map(ShardId).collect::<Vec<_>>(), "districts are spread");
+    let again = fleet.node(2).assign_district("centrum").await.unwrap();
+    assert_eq!(Some(&again), fleet.node(1).meta().districts.get("centrum"));
+
+    let document = |content: &'static [u8]| vec![("kinds/lamp".to_owned(), Some(Bytes::from_static(content)))];
+    let version = fleet.node(3).put_documents(document(b"first"), Some(0)).await.unwrap();
+    assert!(fleet.node(2).put_documents(document(b"lost"), Some(0)).await.is_err());
+    fleet.node(2).put_documents(document(b"second"), Some(version)).await.unwrap();
+    for node in 1..=3 {
+        eventually("the document is everywhere", || {
+            fleet.node(node).meta().documents.get("kinds/lamp").is_some_and(|bytes| bytes.as_ref() == b"second")
+        })
+        .await;
+    }
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_answer_calls_and_leaders_leave_a_draining_node() {
+    let mut fleet = Fleet::new(3, 3);
+    fleet.start_all().await;
+    for shard in 1..=3 {
+        fleet.propose(ShardId(shard), "there").await;
+    }
+    let answer = fleet.node(1).call(kvarter_cluster::NodeId(2), Bytes::from_static(b"ping"), Duration::from_secs(2));
+    assert_eq!(answer.await.unwrap().as_ref(), b"node-1 said ping");
+    fleet.node(1).transfer_leaders(Duration::from_secs(10)).await;
+    assert!((1..=3).all(|shard| !fleet.leads(1, ShardId(shard))));
+    for shard in 1..=3 {
+        fleet.propose(ShardId(shard), "still there").await;
+    }
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_anothers_directory_does_not_start() {
+    let mut fleet = Fleet::new(2, 1);
+    fleet.start_all().await;
+    fleet.stop_all().await;
+    fleet.swap_directories(1, 2);
+    let error = fleet.try_start(1).await.err().unwrap().to_string();
+    assert!(error.contains("belongs to node-2, not to node-1"), "{error}");
+}
