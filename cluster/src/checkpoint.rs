@@ -45,8 +45,7 @@ pub(crate) struct Checkpoint {
 impl CheckpointStore {
     /// Opens or makes the database in `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self, CheckpointError> {
-        let failed =
-            |reason: String| CheckpointError::Storage { path: directory.display().to_string(), reason };
+        let failed = |reason: String| CheckpointError::Storage { path: directory.display().to_string(), reason };
         let database = sled::Config::new()
             .path(directory)
             .flush_every_ms(None)

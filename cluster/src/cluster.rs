@@ -262,6 +262,15 @@ impl<S: StateMachine> Cluster<S> {
     }
 }
 
+impl<S: StateMachine> Drop for Cluster<S> {
+    /// Ends the tasks where they are, as a crash would; [`Cluster::shutdown`] is the orderly way.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.get_mut().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// Whether the transport failed before the request left this node.
 fn never_sent(status: &tonic::Status) -> bool {
     let mut source = std::error::Error::source(status);
@@ -463,4 +472,3 @@ fn raft_config(config: &ClusterConfig) -> Result<openraft::Config, StartError> {
     .validate()
     .map_err(|error| StartError::Raft { reason: error.to_string() })
 }
-

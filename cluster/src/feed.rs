@@ -66,11 +66,7 @@ impl<S: StateMachine> FeedReader<S> {
         }
     }
 
-    async fn read_log(
-        &self,
-        applied: LogIndex,
-        entries_max: usize,
-    ) -> Result<crate::replica::Recents<S>, FeedError> {
+    async fn read_log(&self, applied: LogIndex, entries_max: usize) -> Result<crate::replica::Recents<S>, FeedError> {
         let storage = |reason: String| FeedError::Storage { shard: self.shard, reason };
         let start = self.position.0 + 1;
         let read = self.log.read(start, applied.0 + 1).await;

@@ -18,7 +18,8 @@ mod shard;
 mod state;
 
 /// Generated from `proto/kvarter/cluster/v1`.
-#[allow(clippy::all, unreachable_pub, reason = "generated code")]
+#[allow(clippy::all, clippy::allow_attributes_without_reason, clippy::too_many_lines, reason = "generated code")]
+#[allow(unreachable_pub, reason = "generated code")]
 mod wire {
     tonic::include_proto!("kvarter.cluster.v1");
 }

@@ -38,8 +38,7 @@ pub(crate) struct LogStore {
 impl LogStore {
     /// Opens or makes the log in `directory`. Files are dropped once the groups together keep less than `retention_bytes`.
     pub(crate) fn open(directory: &Path, retention_bytes: u64) -> Result<Self, LogError> {
-        let failed =
-            |reason: String| LogError::Open { path: directory.display().to_string(), reason };
+        let failed = |reason: String| LogError::Open { path: directory.display().to_string(), reason };
         let config = Config {
             dir: directory.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?.to_owned(),
             // Facts are packed already, and compression would cost more than it saves.
@@ -63,10 +62,10 @@ impl LogStore {
 
     /// Drops files that no group needs; returns groups whose old entries keep a file alive.
     pub(crate) fn purge_files(&self) -> Result<Vec<ShardId>, LogError> {
-        let groups = self.engine.purge_expired_files().map_err(|error| LogError::Open {
-            path: self.engine.path().to_owned(),
-            reason: error.to_string(),
-        })?;
+        let groups = self
+            .engine
+            .purge_expired_files()
+            .map_err(|error| LogError::Open { path: self.engine.path().to_owned(), reason: error.to_string() })?;
         Ok(groups.into_iter().filter_map(|group| u32::try_from(group).ok()).map(ShardId).collect())
     }
 

@@ -13,7 +13,10 @@ use tonic::Status;
 
 use crate::page::PageContent;
 use crate::peer::Peers;
-use crate::{ClusterId, DamagedBytes, DiskId, LogIndex, NodeId, Page, PageId, PageTable, ShardHandle, ShardId, StateMachine, wire};
+use crate::{
+    ClusterId, DamagedBytes, DiskId, LogIndex, NodeId, Page, PageId, PageTable, ShardHandle, ShardId, StateMachine,
+    wire,
+};
 
 /// Time that a change of the meta group may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -291,7 +294,6 @@ enum Decision {
     Answer(wire::MetaChanged),
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 fn decide(view: &MetaView, change: wire::MetaChange) -> Result<Decision, Status> {
     use wire::meta_change::Change;
     let version = Some(view.documents_version);

@@ -87,7 +87,12 @@ impl Peers {
     }
 
     /// Makes a node known, or its new address or disk. Must be called on the runtime that serves the connections.
-    pub(crate) fn learn(&self, node: NodeId, address: &str, disk: Option<DiskId>) -> Result<(), tonic::transport::Error> {
+    pub(crate) fn learn(
+        &self,
+        node: NodeId,
+        address: &str,
+        disk: Option<DiskId>,
+    ) -> Result<(), tonic::transport::Error> {
         if node == self.own.node {
             return Ok(());
         }
@@ -116,9 +121,11 @@ impl Peers {
 
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
         node == self.own.node
-            || self.known.read().get(&node).is_some_and(|peer| {
-                peer.answered.lock().is_some_and(|answered| answered.elapsed() < REACHABLE_WITHIN)
-            })
+            || self
+                .known
+                .read()
+                .get(&node)
+                .is_some_and(|peer| peer.answered.lock().is_some_and(|answered| answered.elapsed() < REACHABLE_WITHIN))
     }
 
     pub(crate) fn heard_from(&self, node: NodeId) {
@@ -154,7 +161,6 @@ impl Peers {
     }
 
     /// The node that sent `request`, once certificate, disk, cluster and addressee are found to be right.
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     pub(crate) fn authenticate<M>(&self, request: &Request<M>) -> Result<NodeId, Status> {
         let text = |key: &str| request.metadata().get(key).and_then(|value| value.to_str().ok());
         let refused = |reason: String| Status::permission_denied(reason);

@@ -75,8 +75,7 @@ fn membership_to_wire(membership: &Membership) -> wire::Membership {
 }
 
 fn membership_from_wire(membership: wire::Membership) -> Membership {
-    let voters: Vec<BTreeSet<u64>> =
-        membership.voters.into_iter().map(|set| set.nodes.into_iter().collect()).collect();
+    let voters: Vec<BTreeSet<u64>> = membership.voters.into_iter().map(|set| set.nodes.into_iter().collect()).collect();
     let nodes: BTreeSet<u64> = voters.iter().flatten().copied().chain(membership.learners).collect();
     Membership::new_with_defaults(voters, nodes)
 }

@@ -118,9 +118,8 @@ impl<S: StateMachine> Replica<S> {
 
     fn apply_payload(&self, log_id: LogId, payload: &raft::Payload) -> io::Result<()> {
         let index = LogIndex(log_id.index());
-        let entry = S::decode(&payload.0).map_err(|error| {
-            io::Error::other(format!("{}: entry {index} does not decode: {error}", self.shard))
-        })?;
+        let entry = S::decode(&payload.0)
+            .map_err(|error| io::Error::other(format!("{}: entry {index} does not decode: {error}", self.shard)))?;
         {
             let mut view = self.view.write();
             let view = Arc::make_mut(&mut view);
@@ -238,11 +237,7 @@ impl<S: StateMachine> RaftStateMachine<Types> for ReplicaStore<S> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: S) -> io::Result<()> {
-        let position = Position {
-            last: meta.last_log_id,
-            membership: meta.last_membership.clone(),
-            checkpoint: None,
-        };
+        let position = Position { last: meta.last_log_id, membership: meta.last_membership.clone(), checkpoint: None };
         let index = position.last.map_or(LogIndex(0), |last| LogIndex(last.index()));
         self.0.store(position.clone(), snapshot.clone(), None).await?;
         {

@@ -5,6 +5,7 @@ use futures::FutureExt as _;
 use openraft::StorageError;
 use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt as _;
 use tempfile::TempDir;
 
 use crate::checkpoint::CheckpointStore;
@@ -84,7 +85,7 @@ fn entry(term: u64, index: u64, payload: &'static [u8]) -> Entry {
 }
 
 async fn append(log: &mut GroupLog, entries: Vec<Entry>) {
-    let (done, durable) = tokio::sync::oneshot::channel();
+    let (done, durable) = Types::oneshot();
     log.append(entries, IOFlushed::signal(done)).await.unwrap();
     durable.await.unwrap().unwrap();
 }
@@ -147,7 +148,7 @@ async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory
     let mut log = store.group(SHARD).unwrap();
     for round in 0..10 {
         let entries = (0..10).map(|offset| entry(1, round * 10 + offset, &PAYLOAD)).collect::<Vec<_>>();
-        let (done, durable) = tokio::sync::oneshot::channel();
+        let (done, durable) = Types::oneshot();
         log.append(entries, IOFlushed::signal(done)).await.unwrap();
         assert_eq!(log.read(round * 10, u64::MAX).now_or_never().unwrap().unwrap().len(), 10);
         durable.await.unwrap().unwrap();

@@ -78,14 +78,10 @@ async fn open_shards<S: StateMachine>(core: &Arc<Core<S>>, view: &MetaView) -> R
 async fn initialize<S: StateMachine>(raft: Raft<S>, shard: ShardId, members: Vec<NodeId>, rank: usize) {
     tokio::time::sleep(INITIALIZE_STAGGER * u32::try_from(rank).unwrap_or(u32::MAX)).await;
     let members: BTreeSet<u64> = members.iter().map(|node| node.0).collect();
-    loop {
-        match raft.initialize(members.clone()).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => return,
-            Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
-                tracing::error!(%shard, %error, "the group can not be initialized");
-                return;
-            }
-            Err(RaftError::Fatal(_)) => return,
+    match raft.initialize(members).await {
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_)) | RaftError::Fatal(_)) => {}
+        Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
+            tracing::error!(%shard, %error, "the group can not be initialized");
         }
     }
 }

@@ -105,9 +105,7 @@ fn lags<S: StateMachine>(raft: &Raft<S>) -> Vec<(NodeId, u64)> {
     replication
         .iter()
         .filter(|(node, _)| **node != metrics.id)
-        .map(|(node, matched)| {
-            (NodeId(*node), last.saturating_sub(matched.as_ref().map_or(0, openraft::LogId::index)))
-        })
+        .map(|(node, matched)| (NodeId(*node), last.saturating_sub(matched.as_ref().map_or(0, openraft::LogId::index))))
         .collect()
 }
 

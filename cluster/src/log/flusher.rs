@@ -27,15 +27,36 @@ pub(super) trait Flushed: Send {
 /// What a group asks of the flusher. Rounds keep the order.
 pub(super) enum Operation {
     /// Entries behind the group's last one, or behind its truncation.
-    Append { group: u64, records: Vec<Record>, overwrites: bool, done: Box<dyn Flushed> },
+    Append {
+        group: u64,
+        records: Vec<Record>,
+        overwrites: bool,
+        done: Box<dyn Flushed>,
+    },
     /// A key that must be durable when `done` fires.
-    Put { group: u64, key: &'static [u8], value: Vec<u8>, done: oneshot::Sender<()> },
+    Put {
+        group: u64,
+        key: &'static [u8],
+        value: Vec<u8>,
+        done: oneshot::Sender<()>,
+    },
     /// A key that may be lost.
-    Note { group: u64, key: &'static [u8], value: Vec<u8> },
+    Note {
+        group: u64,
+        key: &'static [u8],
+        value: Vec<u8>,
+    },
     /// Drops entries below `first`.
-    Compact { group: u64, first: u64, purged: Vec<u8> },
+    Compact {
+        group: u64,
+        first: u64,
+        purged: Vec<u8>,
+    },
     /// Drops all entries and keys of the group and writes these keys instead.
-    Reset { group: u64, keys: Vec<(&'static [u8], Vec<u8>)> },
+    Reset {
+        group: u64,
+        keys: Vec<(&'static [u8], Vec<u8>)>,
+    },
     Stop,
 }
 

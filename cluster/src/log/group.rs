@@ -94,23 +94,27 @@ impl GroupLog {
         self.state.lock().committed
     }
 
-    /// Entries of `start..end`, from the first, about 1 MiB at most. Reads files only for what left memory.
+    /// Entries of `start..end` that are kept, from the first, about 1 MiB at most. Reads files only for what left memory.
     pub(crate) async fn read(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         let (mut entries, on_disk) = {
             let state = self.state.lock();
             let first_in_tail = state.tail.front().map_or(u64::MAX, |entry| entry.log_id.index());
             let last = state.last.map_or(0, |last| last.index() + 1);
             let end = end.min(last);
+            // What left memory is in the engine, so the log begins with whichever begins first.
+            let first_on_disk = self.engine.first_index(self.group()).unwrap_or(u64::MAX);
+            let purged_end = state.purged.map_or(0, |purged| purged.index() + 1);
+            let start = start.max(purged_end).max(first_in_tail.min(first_on_disk));
             if start >= end {
                 return Ok(Vec::new());
             }
             if start >= first_in_tail {
                 (copy_tail(&state.tail, first_in_tail, start, end), None)
             } else {
-                (Vec::new(), Some(end.min(first_in_tail)))
+                (Vec::new(), Some((start, end.min(first_in_tail))))
             }
         };
-        if let Some(end) = on_disk {
+        if let Some((start, end)) = on_disk {
             let (engine, shard) = (Arc::clone(&self.engine), self.shard);
             entries = tokio::task::spawn_blocking(move || read_engine(&engine, shard, start, end))
                 .await
@@ -146,7 +150,7 @@ fn read_engine(engine: &Engine, shard: ShardId, start: u64, end: u64) -> Result<
         .map_err(|error| damaged(error.to_string()))?;
     records
         .into_iter()
-        .map(|record| wire::Entry::decode(bytes::Bytes::from(record.bytes)).map(raft::entry_from_wire))
+        .map(|record| record.decode().map(raft::entry_from_wire))
         .collect::<Result<_, _>>()
         .map_err(|error| damaged(error.to_string()))
 }
@@ -243,7 +247,7 @@ impl RaftLogStorage<Types> for GroupLog {
         let overwrites = {
             let mut state = self.state.lock();
             for entry in entries {
-                records.push(Record::new(raft::entry_to_wire(&entry).encode_to_vec()));
+                records.push(Record::new(&raft::entry_to_wire(&entry)));
                 state.push(entry);
             }
             std::mem::take(&mut state.truncated)
@@ -262,6 +266,9 @@ impl RaftLogStorage<Types> for GroupLog {
         let cut = last.map_or(0, |last| last.index() + 1);
         {
             let mut state = self.state.lock();
+            if state.last.is_none_or(|end| end.index() < cut) {
+                return Ok(());
+            }
             while state.tail.back().is_some_and(|entry| entry.log_id.index() >= cut) {
                 let entry = state.tail.pop_back().expect("the back was just seen");
                 state.tail_bytes -= raft::entry_bytes(&entry);

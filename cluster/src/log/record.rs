@@ -1,18 +1,33 @@
 //! A log entry as `raft-engine` stores it: raw bytes behind the engine's protobuf interface.
 
-use protobuf::{CodedInputStream, CodedOutputStream, Message, ProtobufResult, UnknownFields};
+use bytes::Buf as _;
+use prost::Message as _;
+use protobuf::{CodedInputStream, CodedOutputStream, ProtobufResult, UnknownFields};
 use raft_engine::MessageExt;
 
-/// An encoded [`crate::wire::Entry`].
+use crate::wire;
+
+const INDEX_BYTES: usize = size_of::<u64>();
+
+/// The index as eight little-endian bytes, then an encoded [`crate::wire::Entry`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Record {
-    pub(super) bytes: Vec<u8>,
+    bytes: Vec<u8>,
     unknown: UnknownFields,
 }
 
 impl Record {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
+    pub(super) fn new(entry: &wire::Entry) -> Self {
+        let mut bytes = Vec::with_capacity(INDEX_BYTES + entry.encoded_len());
+        bytes.extend_from_slice(&entry.index.to_le_bytes());
+        entry.encode_raw(&mut bytes);
         Self { bytes, unknown: UnknownFields::default() }
+    }
+
+    pub(super) fn decode(self) -> Result<wire::Entry, prost::DecodeError> {
+        let mut bytes = bytes::Bytes::from(self.bytes);
+        bytes.advance(INDEX_BYTES.min(bytes.len()));
+        wire::Entry::decode(bytes)
     }
 }
 
@@ -22,7 +37,7 @@ impl protobuf::Clear for Record {
     }
 }
 
-impl Message for Record {
+impl protobuf::Message for Record {
     fn descriptor(&self) -> &'static protobuf::reflect::MessageDescriptor {
         unreachable!("a record has no descriptor: it is never printed by reflection")
     }
@@ -78,14 +93,8 @@ pub(super) struct Indexed;
 impl MessageExt for Indexed {
     type Entry = Record;
 
-    /// The entry's first field: tag `0x09`, then the index as eight little-endian bytes.
     fn index(record: &Record) -> u64 {
-        match record.bytes.as_slice() {
-            [0x09, index @ ..] if index.len() >= 8 => {
-                u64::from_le_bytes(index[..8].try_into().expect("eight bytes"))
-            }
-            // Damaged; no entry has this index, so the engine notices the difference.
-            _ => u64::MAX,
-        }
+        // A record without its index is damaged; no entry has the index given then, so the engine notices.
+        record.bytes.first_chunk().map_or(u64::MAX, |index| u64::from_le_bytes(*index))
     }
 }

@@ -212,11 +212,8 @@ impl<S: StateMachine> NetSnapshot<Types> for Link<S> {
         let rest = pages.into_iter().map(|page| {
             let mut content = Vec::new();
             page.encode(&mut content);
-            let page = wire::SnapshotPage {
-                table: u32::from(page.id.table),
-                number: page.id.number,
-                content: content.into(),
-            };
+            let page =
+                wire::SnapshotPage { table: u32::from(page.id.table), number: page.id.number, content: content.into() };
             wire::SnapshotPart { part: Some(wire::snapshot_part::Part::Page(page)) }
         });
         let parts = futures::stream::iter(std::iter::once(first).chain(rest));

@@ -127,8 +127,7 @@ impl<S: StateMachine> GroupDoor for Door<S> {
         mut parts: Streaming<wire::SnapshotPart>,
     ) -> Result<wire::SnapshotInstalled, Status> {
         let vote = raft::vote_from_wire(header.vote).map_err(|error| malformed(&error))?;
-        let membership =
-            raft::stored_membership_from_wire(header.membership).map_err(|error| malformed(&error))?;
+        let membership = raft::stored_membership_from_wire(header.membership).map_err(|error| malformed(&error))?;
         let mut pages = Vec::new();
         while let Some(part) = parts.message().await? {
             let Some(wire::snapshot_part::Part::Page(page)) = part.part else {
@@ -168,7 +167,6 @@ pub(crate) struct PeerService {
 }
 
 impl PeerService {
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     fn group(&self, shard: u32) -> Result<Arc<dyn GroupDoor>, Status> {
         let groups = self.groups.read();
         let group = groups.get(&ShardId(shard));
