@@ -80,6 +80,7 @@ pub(crate) struct Fleet {
     tls: BTreeMap<u64, TlsIdentity>,
     running: BTreeMap<u64, Arc<Cluster<Notebook>>>,
     shards: u32,
+    retention_entries: u64,
 }
 
 impl Fleet {
@@ -109,7 +110,13 @@ impl Fleet {
             tls: (1..=nodes).map(|node| (node, identity(node))).collect(),
             running: BTreeMap::new(),
             shards,
+            retention_entries: 1_000_000,
         }
+    }
+
+    pub(crate) fn with_retention_entries(mut self, entries: u64) -> Self {
+        self.retention_entries = entries;
+        self
     }
 
     fn config(&self, node: u64) -> ClusterConfig {
@@ -133,7 +140,7 @@ impl Fleet {
             election_timeout_min: Duration::from_millis(500),
             election_timeout_max: Duration::from_millis(1000),
             retention_bytes: 1 << 30,
-            retention_entries: 1_000_000,
+            retention_entries: self.retention_entries,
             retention_age: Duration::from_secs(3600),
         }
     }
@@ -193,6 +200,12 @@ impl Fleet {
     pub(crate) async fn leader(&self, shard: ShardId) -> u64 {
         eventually("a leader", || self.running.keys().any(|node| self.leads(*node, shard))).await;
         self.running.keys().copied().find(|node| self.leads(*node, shard)).unwrap()
+    }
+
+    /// Commits `count` notes, each its own entry, many under way at once.
+    pub(crate) async fn propose_many(&self, shard: ShardId, count: usize, note: &str) {
+        let notes: Vec<_> = (0..count).map(|number| format!("{note}-{number}")).collect();
+        futures::future::join_all(notes.iter().map(|note| self.propose(shard, note))).await;
     }
 
     /// Commits `note` through whoever leads; asks again while it is certain that nothing was applied.

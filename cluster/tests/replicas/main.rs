@@ -142,3 +142,27 @@ async fn a_node_with_anothers_directory_does_not_start() {
     let error = fleet.try_start(1).await.err().unwrap().to_string();
     assert!(error.contains("belongs to node-2, not to node-1"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_too_long_comes_back_by_snapshot_and_its_feed_says_so() {
+    let mut fleet = Fleet::new(3, 1).with_retention_entries(100);
+    fleet.start_all().await;
+    fleet.propose(SHARD, "before").await;
+    let away = (1..=3).find(|node| !fleet.leads(*node, SHARD)).unwrap();
+    fleet.stop(away).await;
+    for round in 0..50 {
+        fleet.propose_many(SHARD, 100, &format!("note-{round}")).await;
+    }
+    let leader = fleet.leader(SHARD).await;
+    eventually("old entries are purged", || fleet.shard(leader, SHARD).first_index() > LogIndex(3_000)).await;
+    fleet.start(away).await;
+    eventually("the node that was away has all", || fleet.notes(away, SHARD).len() == 5_001).await;
+    assert_eq!(fleet.notes(away, SHARD), fleet.notes(leader, SHARD));
+    let gone = fleet.shard(away, SHARD).feed(LogIndex(1)).next(10).await;
+    assert!(matches!(gone, Err(kvarter_cluster::FeedError::Gone { .. })));
+    fleet.propose(SHARD, "after").await;
+    fleet.stop(away).await;
+    fleet.start(away).await;
+    eventually("its checkpoint and log agree", || fleet.notes(away, SHARD).len() == 5_002).await;
+    fleet.stop_all().await;
+}
