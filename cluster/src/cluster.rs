@@ -84,6 +84,9 @@ pub enum StartError {
     Listen { address: SocketAddr, reason: String },
     #[error("the TLS material can not be used: {reason}")]
     Tls { reason: String },
+    /// Its disk is not the one it had, its certificate is another's, or it belongs to another cluster.
+    #[error("the cluster refuses this node: {reason}")]
+    Refused { reason: String },
     #[error("the Raft settings are not valid: {reason}")]
     Raft { reason: String },
     #[error("the runtime can not be started: {reason}")]
@@ -370,7 +373,10 @@ impl<S: StateMachine> Core<S> {
             raft_runtime: Handle::current(),
         });
         core.spawn(probe(peers));
-        formation::join_or_form(&core).await?;
+        if let Err(error) = formation::join_or_form(&core).await {
+            core.shutdown().await;
+            return Err(error);
+        }
         upkeep::start(&core);
         Ok(core)
     }

@@ -143,7 +143,7 @@ impl Peers {
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// `message` with the metadata that the receiver checks.
+    /// `message` with the metadata that the receiver checks: who speaks, to whom, and which disk either is known to have.
     pub(crate) fn request<M>(&self, to: NodeId, shard: Option<ShardId>, message: M) -> Request<M> {
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
@@ -151,6 +151,9 @@ impl Peers {
         metadata.insert("kvarter-from", text(self.own.node.0.to_string()));
         metadata.insert("kvarter-disk", text(self.own.disk.to_string()));
         metadata.insert("kvarter-to", text(to.0.to_string()));
+        if let Some(disk) = self.known.read().get(&to).and_then(|peer| peer.disk) {
+            metadata.insert("kvarter-to-disk", text(disk.to_string()));
+        }
         if let Some(cluster) = self.cluster() {
             metadata.insert("kvarter-cluster", text(cluster.to_string()));
         }
@@ -171,6 +174,11 @@ impl Peers {
         let to = NodeId(number("kvarter-to")?);
         if to != self.own.node {
             return Err(refused(format!("this is {}, not {to}", self.own.node)));
+        }
+        if let Some(disk) = text("kvarter-to-disk")
+            && disk != self.own.disk.to_string()
+        {
+            return Err(refused(format!("this is not the disk that {to} had: it must join under a new id")));
         }
         let certificates = request.peer_certs().ok_or_else(|| refused("no certificate".to_owned()))?;
         let names_node = certificates.first().and_then(|certificate| common_name(certificate));

@@ -21,10 +21,29 @@ pub(super) async fn join_or_form<S: StateMachine>(core: &Arc<Core<S>>) -> Result
     core.spawn(form(Arc::clone(core)));
     core.spawn(publish_meta(Arc::clone(core)));
     let mut views = core.meta_view.subscribe();
-    let formed = views.wait_for(|view| view.cluster.is_some()).await;
-    let view = formed.map_err(|closed| StartError::Runtime { reason: closed.to_string() })?.clone();
+    let view = tokio::select! {
+        formed = views.wait_for(|view| view.cluster.is_some()) => {
+            formed.map_err(|closed| StartError::Runtime { reason: closed.to_string() })?.clone()
+        }
+        reason = refusal(core) => return Err(StartError::Refused { reason }),
+    };
     adopt(core, &view)?;
     open_shards(core, &view).await
+}
+
+/// Why a peer refuses this node; pending while none does.
+async fn refusal<S: StateMachine>(core: &Core<S>) -> String {
+    loop {
+        for node in core.peers.nodes() {
+            match core.peers.identify(node).await {
+                Err(status) if status.code() == tonic::Code::PermissionDenied => {
+                    return format!("{node}: {}", status.message());
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
 }
 
 /// Keeps `meta_view` at what this node has applied, and the peers' addresses and disks with it.

@@ -181,6 +181,10 @@ impl Fleet {
         self.directories.insert(one, replaced);
     }
 
+    pub(crate) fn wipe(&mut self, node: u64) {
+        self.directories.insert(node, tempfile::tempdir().unwrap());
+    }
+
     pub(crate) fn node(&self, node: u64) -> &Cluster<Notebook> {
         &self.running[&node]
     }

@@ -166,3 +166,16 @@ async fn a_node_that_was_away_too_long_comes_back_by_snapshot_and_its_feed_says_
     eventually("its checkpoint and log agree", || fleet.notes(away, SHARD).len() == 5_002).await;
     fleet.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_disk_under_an_old_id_is_refused_and_gets_nothing() {
+    let mut fleet = Fleet::new(3, 1);
+    fleet.start_all().await;
+    fleet.propose(SHARD, "before").await;
+    fleet.stop(2).await;
+    fleet.wipe(2);
+    let error = fleet.try_start(2).await.err().unwrap().to_string();
+    assert!(error.contains("it must join under a new id"), "{error}");
+    fleet.propose(SHARD, "the others go on").await;
+    fleet.stop_all().await;
+}
