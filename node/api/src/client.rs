@@ -1,0 +1,95 @@
+//! A client of the cluster: finds a node that works, keeps deadlines, and repeats what is safe to repeat.
+//!
+//! Calls are not routed to leaders: every node passes them on in one hop, and the nodes know the leaders better.
+
+mod call;
+mod cluster;
+mod commands;
+mod kinds;
+mod services;
+mod subscription;
+mod twins;
+mod watch;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+pub use subscription::Subscription;
+pub use twins::{TwinPages, TwinSelection};
+pub use watch::CommandWatch;
+
+use crate::backoff::Backoff;
+use crate::config::ClientConfig;
+use crate::endpoints::{ConnectError, Endpoints};
+use crate::entropy::Entropy;
+
+/// Size of the largest answer that is accepted, bytes: a page of 1,000 twins with all they may have.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// A client of the cluster. Clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: ClientConfig,
+    endpoints: Endpoints,
+    entropy: Entropy,
+}
+
+impl Client {
+    /// Makes a client, and returns when one node at least can be reached. Tries all endpoints, several times within
+    /// `config.deadline`. Call it on a tokio runtime.
+    pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
+        let give_up = Instant::now() + config.deadline;
+        let client = Self::new(config)?;
+        let mut backoff = Backoff::default();
+        loop {
+            let id = client.endpoints().pick();
+            match client.endpoints().dial(id).await {
+                Ok(_) => return Ok(client),
+                Err(source) => {
+                    client.endpoints().failed(id);
+                    let pause = backoff.fail(client.entropy(), None);
+                    if Instant::now() + pause >= give_up {
+                        let endpoint = client.endpoints().address(id).to_owned();
+                        return Err(ConnectError::Unreachable { endpoint, source });
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// The same client, calling the node at `address` (`host:port`) alone. Makes no connection yet.
+    pub fn only(&self, address: &str) -> Result<Self, ConnectError> {
+        Self::new(ClientConfig { endpoints: vec![address.to_owned()], ..self.config().clone() })
+    }
+
+    fn new(config: ClientConfig) -> Result<Self, ConnectError> {
+        let entropy = Entropy::new(config.seed);
+        let endpoints = Endpoints::new(&config, |count| entropy.below(count))?;
+        Ok(Self { shared: Arc::new(Shared { config, endpoints, entropy }) })
+    }
+
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.shared.config
+    }
+
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.shared.endpoints
+    }
+
+    pub(crate) fn entropy(&self) -> &Entropy {
+        &self.shared.entropy
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoints", &self.config().endpoints).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! The cluster itself.
+
+use super::call::Repeat;
+use super::{ANSWER_BYTES_MAX, Client};
+use crate::error::ApiError;
+use crate::v1::cluster_admin_client::ClusterAdminClient;
+use crate::v1::{ClusterStatus, GetClusterStatusRequest, ListLocalReplicasRequest, ListLocalReplicasResponse};
+
+impl Client {
+    /// The cluster as the answering node sees it.
+    pub async fn cluster_status(&self) -> Result<ClusterStatus, ApiError> {
+        self.call(Repeat::Read, GetClusterStatusRequest {}, |channel, request| async move {
+            ClusterAdminClient::new(channel)
+                .max_decoding_message_size(ANSWER_BYTES_MAX)
+                .get_cluster_status(request)
+                .await
+        })
+        .await
+    }
+
+    /// The replicas on the answering node; choose it with [`Client::only`]. `with_hash` reads the whole state.
+    pub async fn local_replicas(&self, with_hash: bool) -> Result<ListLocalReplicasResponse, ApiError> {
+        self.call(Repeat::Read, ListLocalReplicasRequest { with_hash }, |channel, request| async move {
+            ClusterAdminClient::new(channel).list_local_replicas(request).await
+        })
+        .await
+    }
+}

@@ -1,0 +1,37 @@
+//! Commands to devices.
+
+use super::Client;
+use super::call::Repeat;
+use super::watch::CommandWatch;
+use crate::error::ApiError;
+use crate::name::CommandName;
+use crate::v1::command_service_client::CommandServiceClient;
+use crate::v1::{Command, GetCommandRequest, IssueCommandRequest};
+
+impl Client {
+    /// Issues a command and returns when it is committed. Repeated by itself: an empty `request_id` is drawn here first, so
+    /// that a repetition is the same command.
+    pub async fn issue_command(&self, mut request: IssueCommandRequest) -> Result<Command, ApiError> {
+        if request.request_id.is_empty() {
+            request.request_id = self.entropy().id();
+        }
+        self.call(Repeat::IdempotentWrite, request, |channel, request| async move {
+            CommandServiceClient::new(channel).issue_command(request).await
+        })
+        .await
+    }
+
+    /// Reads a command.
+    pub async fn command(&self, name: &CommandName) -> Result<Command, ApiError> {
+        let request = GetCommandRequest { name: name.to_string() };
+        self.call(Repeat::Read, request, |channel, request| async move {
+            CommandServiceClient::new(channel).get_command(request).await
+        })
+        .await
+    }
+
+    /// Follows a command until it has ended.
+    pub fn watch_command(&self, name: &CommandName) -> CommandWatch {
+        CommandWatch::new(self.clone(), name.clone())
+    }
+}

@@ -1,0 +1,138 @@
+//! Devices and their twins.
+
+use std::time::Duration;
+
+use tonic::transport::Channel;
+
+use super::call::Repeat;
+use super::{ANSWER_BYTES_MAX, Client};
+use crate::error::ApiError;
+use crate::name::{DeviceName, DistrictName};
+use crate::v1::twin_service_client::TwinServiceClient;
+use crate::v1::{
+    BatchRegisterDevicesRequest, Device, DeviceRegistration, GetTwinRequest, GetTwinResponse, ListTwinsRequest,
+    PatchDesiredRequest, PatchDesiredResponse, ReadConsistency, RetireDeviceRequest, RetireDeviceResponse, Twin,
+};
+
+/// Devices in one request.
+const REGISTER_DEVICES_MAX: usize = 1_000;
+
+/// Twins in one page.
+const PAGE_TWINS: u32 = 500;
+
+/// Which twins to list.
+#[derive(Clone, Debug, Default)]
+pub struct TwinSelection {
+    /// `None`: all districts.
+    pub district: Option<DistrictName>,
+    /// Name of a kind; `None`: all.
+    pub kind: Option<String>,
+    /// Zero: linearizable. Otherwise any replica answers whose state is at most this old; whole milliseconds.
+    pub staleness_max: Duration,
+}
+
+/// The pages of a list of twins, fetched one by one.
+#[derive(Debug)]
+pub struct TwinPages {
+    client: Client,
+    request: ListTwinsRequest,
+    is_complete: bool,
+}
+
+impl Client {
+    /// Registers devices, 1,000 at a time, and returns their outcomes in order. Safe to repeat, and repeated by itself.
+    ///
+    /// When it fails, the devices of earlier requests are registered.
+    pub async fn register(&self, devices: Vec<Device>) -> Result<Vec<DeviceRegistration>, ApiError> {
+        let mut registrations = Vec::with_capacity(devices.len());
+        for devices in devices.chunks(REGISTER_DEVICES_MAX) {
+            let request = BatchRegisterDevicesRequest { devices: devices.to_vec() };
+            let response = self
+                .call(Repeat::IdempotentWrite, request, |channel, request| async move {
+                    twin_service(channel).batch_register_devices(request).await
+                })
+                .await?;
+            registrations.extend(response.registrations);
+        }
+        Ok(registrations)
+    }
+
+    /// Reads a twin. `staleness_max` zero: linearizable; otherwise any replica answers whose state is at most this old
+    /// (whole milliseconds), and the answer tells its age.
+    pub async fn twin(&self, name: &DeviceName, staleness_max: Duration) -> Result<GetTwinResponse, ApiError> {
+        let request = GetTwinRequest { name: name.to_string(), consistency: Some(read_consistency(staleness_max)) };
+        self.call(
+            Repeat::Read,
+            request,
+            |channel, request| async move { twin_service(channel).get_twin(request).await },
+        )
+        .await
+    }
+
+    /// Lists twins, page by page.
+    pub fn twins(&self, selection: TwinSelection) -> TwinPages {
+        let request = ListTwinsRequest {
+            parent: selection.district.map_or_else(|| "districts/-".to_owned(), String::from),
+            page_size: PAGE_TWINS,
+            page_token: String::new(),
+            kind: selection.kind.unwrap_or_default(),
+            consistency: Some(read_consistency(selection.staleness_max)),
+        };
+        TwinPages { client: self.clone(), request, is_complete: false }
+    }
+
+    /// Changes desired attributes. Repeated by itself only while certainly not applied: a later repetition might undo what
+    /// another caller set.
+    pub async fn patch_desired(&self, request: PatchDesiredRequest) -> Result<PatchDesiredResponse, ApiError> {
+        self.call(Repeat::Write, request, |channel, request| async move {
+            twin_service(channel).patch_desired(request).await
+        })
+        .await
+    }
+
+    /// Retires a device. Repeated by itself only while certainly not applied: a later repetition might retire a device that
+    /// was registered anew.
+    pub async fn retire(&self, name: &DeviceName) -> Result<RetireDeviceResponse, ApiError> {
+        let request = RetireDeviceRequest { name: name.to_string() };
+        self.call(Repeat::Write, request, |channel, request| async move {
+            twin_service(channel).retire_device(request).await
+        })
+        .await
+    }
+}
+
+impl TwinPages {
+    /// The next twins, or `None` after the last. After an error the same page is asked for again.
+    pub async fn next(&mut self) -> Result<Option<Vec<Twin>>, ApiError> {
+        if self.is_complete {
+            return Ok(None);
+        }
+        let request = self.request.clone();
+        let page =
+            self.client
+                .call(Repeat::Read, request, |channel, request| async move {
+                    twin_service(channel).list_twins(request).await
+                })
+                .await?;
+        self.is_complete = page.next_page_token.is_empty();
+        self.request.page_token = page.next_page_token;
+        Ok(Some(page.twins))
+    }
+
+    /// All twins that are left.
+    pub async fn collect(mut self) -> Result<Vec<Twin>, ApiError> {
+        let mut twins = Vec::new();
+        while let Some(page) = self.next().await? {
+            twins.extend(page);
+        }
+        Ok(twins)
+    }
+}
+
+fn twin_service(channel: Channel) -> TwinServiceClient<Channel> {
+    TwinServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+fn read_consistency(staleness_max: Duration) -> ReadConsistency {
+    ReadConsistency { staleness_max_ms: u32::try_from(staleness_max.as_millis()).unwrap_or(u32::MAX) }
+}

@@ -1,0 +1,68 @@
+//! What a client is told: where the nodes are, who it is, and how patient it is.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How to reach a cluster.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `host:port` of some nodes' public API, at least one. Any node answers for the whole cluster; more of them let the
+    /// client go on when one is down.
+    pub endpoints: Vec<String>,
+    pub tls: TlsIdentity,
+    /// Time for a whole call with its repetitions (10 s).
+    pub deadline: Duration,
+    /// Time for one attempt of a call, so that a node that hangs leaves time for another (3 s).
+    pub attempt_deadline: Duration,
+    /// Attempts of one call (8).
+    pub attempts_max: u32,
+    /// Time to make one connection (2 s).
+    pub connect_deadline: Duration,
+    /// Time in which a lost stream must be brought back; then it fails (60 s).
+    pub resume_deadline: Duration,
+    /// A connection on which nothing was heard for so long is probed (2 s).
+    pub keep_alive_interval: Duration,
+    /// A probe that is not answered for so long breaks the connection (5 s).
+    pub keep_alive_deadline: Duration,
+    /// Seed of the pauses between attempts and of the ids of commands; `None`: the system's randomness. Two clients with one
+    /// seed draw the same ids, so seeds are for simulations.
+    pub seed: Option<u64>,
+}
+
+impl ClientConfig {
+    /// With the defaults named at each field.
+    pub fn new(endpoints: Vec<String>, tls: TlsIdentity) -> Self {
+        Self {
+            endpoints,
+            tls,
+            deadline: Duration::from_secs(10),
+            attempt_deadline: Duration::from_secs(3),
+            attempts_max: 8,
+            connect_deadline: Duration::from_secs(2),
+            resume_deadline: Duration::from_secs(60),
+            keep_alive_interval: Duration::from_secs(2),
+            keep_alive_deadline: Duration::from_secs(5),
+            seed: None,
+        }
+    }
+}
+
+/// Who the client is, and whom it trusts. Connections always use mutual TLS.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    /// Certificate of the authority that signed the nodes' certificates, PEM.
+    pub ca_pem: Vec<u8>,
+    /// The client's certificate, PEM; its subject is `CN=client:{name}`.
+    pub certificate_pem: Vec<u8>,
+    /// The private key of the certificate, PEM.
+    pub key_pem: Vec<u8>,
+    /// The name that the nodes' certificates must carry, whatever their addresses.
+    pub domain: String,
+}
+
+impl fmt::Debug for TlsIdentity {
+    /// Leaves the key out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsIdentity").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}

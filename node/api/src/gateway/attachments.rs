@@ -1,0 +1,130 @@
+//! The devices of a stream, and the attachments that wait for their answers. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tokio::sync::oneshot;
+
+use crate::v1::{AttachedDevice, Attachment, DevicesAttached};
+
+/// Devices in one request.
+pub(crate) const ATTACH_DEVICES_MAX: usize = 10_000;
+
+/// Who waits for the answer to an attachment.
+pub(crate) type AttachReply = oneshot::Sender<Vec<AttachedDevice>>;
+
+/// The devices that the stream speaks for.
+#[derive(Debug, Default)]
+pub(crate) struct Attachments {
+    /// Names of the devices that are attached, or are about to be, by alias.
+    devices: BTreeMap<u32, String>,
+    /// Requests of this connection without an answer, oldest first.
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    devices: Vec<Attachment>,
+    /// `None`: attached again after a lost connection.
+    reply: Option<AttachReply>,
+}
+
+/// A device that could not be attached again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Detached {
+    pub(crate) alias: u32,
+    pub(crate) error: String,
+}
+
+/// An answer to no request, or of another length.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an answer for {answered} devices to a request for {asked}")]
+pub(crate) struct UnexpectedAnswer {
+    asked: usize,
+    answered: usize,
+}
+
+impl Attachments {
+    /// Adds devices that are asked for on this connection.
+    pub(crate) fn request(&mut self, devices: Vec<Attachment>, reply: AttachReply) {
+        self.wait(devices, Some(reply));
+    }
+
+    /// Takes the answer to the oldest request; returns the devices that were lost.
+    pub(crate) fn answer(&mut self, answer: DevicesAttached) -> Result<Vec<Detached>, UnexpectedAnswer> {
+        let waiting = self.waiting.pop_front();
+        let asked = waiting.as_ref().map_or(0, |waiting| waiting.devices.len());
+        let answered = answer.devices.len();
+        let waiting = waiting.filter(|_| asked == answered).ok_or(UnexpectedAnswer { asked, answered })?;
+        let mut detached = Vec::new();
+        for device in answer.devices.iter().filter(|device| !device.error.is_empty()) {
+            self.devices.remove(&device.alias);
+            if waiting.reply.is_none() {
+                detached.push(Detached { alias: device.alias, error: device.error.clone() });
+            }
+        }
+        if let Some(reply) = waiting.reply {
+            // Who asked may have gone; the devices stay attached.
+            drop(reply.send(answer.devices));
+        }
+        Ok(detached)
+    }
+
+    /// The connection was lost: all requests that the next one begins with, in order. Devices whose first answer is open
+    /// are asked for again in the requests that they were in.
+    pub(crate) fn resume(&mut self) -> Vec<Vec<Attachment>> {
+        let open: Vec<_> = self.waiting.drain(..).filter(|waiting| waiting.reply.is_some()).collect();
+        let mut devices = self.devices.clone();
+        for attachment in open.iter().flat_map(|waiting| &waiting.devices) {
+            devices.remove(&attachment.alias);
+        }
+        let devices: Vec<_> = devices.into_iter().map(|(alias, device)| Attachment { alias, device }).collect();
+        for chunk in devices.chunks(ATTACH_DEVICES_MAX) {
+            self.wait(chunk.to_vec(), None);
+        }
+        self.waiting.extend(open);
+        self.waiting.iter().map(|waiting| waiting.devices.clone()).collect()
+    }
+
+    fn wait(&mut self, devices: Vec<Attachment>, reply: Option<AttachReply>) {
+        self.devices.extend(devices.iter().map(|device| (device.alias, device.device.clone())));
+        self.waiting.push_back(Waiting { devices, reply });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attachment(alias: u32) -> Attachment {
+        Attachment { alias, device: format!("districts/d/devices/x{alias}") }
+    }
+
+    fn answer(devices: &[(u32, &str)]) -> DevicesAttached {
+        let device = |&(alias, error): &(u32, &str)| AttachedDevice { alias, shard: 1, error: error.to_owned() };
+        DevicesAttached { devices: devices.iter().map(device).collect() }
+    }
+
+    #[test]
+    fn after_a_loss_all_devices_are_attached_again_and_open_requests_still_answered() {
+        let mut attachments = Attachments::default();
+        let (first_tx, mut first) = oneshot::channel();
+        let (second_tx, mut second) = oneshot::channel();
+        attachments.request(vec![attachment(0), attachment(1), attachment(2)], first_tx);
+        attachments.request(vec![attachment(3)], second_tx);
+        assert_eq!(attachments.answer(answer(&[(0, ""), (1, "not registered"), (2, "")])), Ok(Vec::new()));
+        assert_eq!(first.try_recv().expect("answered").len(), 3);
+
+        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(2)], vec![attachment(3)]]);
+        let lost = Detached { alias: 2, error: "retired".to_owned() };
+        assert_eq!(attachments.answer(answer(&[(0, ""), (2, "retired")])), Ok(vec![lost]));
+        assert_eq!(attachments.answer(answer(&[(3, "")])), Ok(Vec::new()));
+        assert_eq!(second.try_recv().expect("answered").len(), 1);
+        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(3)]]);
+    }
+
+    #[test]
+    fn an_answer_to_nothing_is_refused() {
+        let mut attachments = Attachments::default();
+        assert_eq!(attachments.answer(answer(&[(0, "")])), Err(UnexpectedAnswer { asked: 0, answered: 1 }));
+    }
+}

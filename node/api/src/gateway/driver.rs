@@ -1,0 +1,148 @@
+//! The task behind a gateway stream: runs the connection, and brings it back when it is lost.
+//!
+//! ```text
+//!   GatewayStream ── requests ─►┌────────┐── frames ──► node
+//!                               │ Driver │  window, attachments, recent acknowledgements
+//!   GatewayEvents ◄── outbox ───└────────┘◄─ responses ─ node
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep};
+
+use super::BatchSequence;
+use super::attachments::{AttachReply, Attachments};
+use super::connection::Connection;
+use super::event::GatewayEvent;
+use super::frame::Frame;
+use super::outbox::EventOutbox;
+use super::recent::RecentAcknowledgements;
+use super::totals::StreamTotals;
+use super::window::{Sending, Window};
+use crate::backoff::Resume;
+use crate::client::Client;
+use crate::error::ApiError;
+use crate::v1::{Attachment, CommandAcknowledgement};
+
+/// A connection that lasted so long ends a row of failures.
+const STEADY: Duration = Duration::from_secs(5);
+
+/// What the client of the stream asks for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Send { sequence: BatchSequence, frame: Frame, readings: u32, called_at: Instant },
+    Attach { devices: Vec<Attachment>, reply: AttachReply },
+    Acknowledge(CommandAcknowledgement),
+    Close,
+}
+
+/// Why a connection is over.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client closed the stream.
+    Closed,
+    /// The node asked the stream to move.
+    Moved,
+    Lost(ApiError),
+}
+
+/// Everything that outlives a connection.
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) client: Client,
+    pub(super) stream: String,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) outbox: EventOutbox,
+    pub(super) totals: watch::Sender<StreamTotals>,
+    /// One permit for each reading that may still be sent.
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) window: Window<Frame>,
+    pub(super) attachments: Attachments,
+    pub(super) recent: RecentAcknowledgements,
+    /// Frames that go before the window's.
+    pub(super) urgent: VecDeque<Frame>,
+    pub(super) resume: Resume,
+}
+
+impl Driver {
+    /// Runs until the client closes the stream or it fails for good.
+    pub(super) async fn run(mut self, mut connection: Connection) {
+        loop {
+            let id = connection.id;
+            let error = match self.serve(&mut connection).await {
+                End::Closed => return self.outbox.flush().await,
+                End::Moved => ApiError::NotApplied {
+                    reason: None,
+                    message: format!("{} is draining", self.client.endpoints().address(id)),
+                    retry_after: None,
+                },
+                End::Lost(error) => {
+                    self.outbox.push(GatewayEvent::Disconnected(error.clone()));
+                    error
+                }
+            };
+            // Whatever the reason, another node is the better choice now.
+            self.client.endpoints().failed(id);
+            if connection.opened_at.elapsed() >= STEADY {
+                self.resume.succeed();
+            }
+            drop(connection);
+            connection = match self.reconnect(error).await {
+                Ok(connection) => connection,
+                Err(error) => return self.fail(error).await,
+            };
+        }
+    }
+
+    /// The next frame for the node, those before the readings first.
+    pub(super) fn next_frame(&mut self) -> Option<Frame> {
+        self.urgent.pop_front().or_else(|| {
+            let Sending { frame, refused } = self.window.next_unsent()?;
+            Some(if refused.is_empty() { frame.clone() } else { frame.without(refused) })
+        })
+    }
+
+    async fn reconnect(&mut self, mut error: ApiError) -> Result<Connection, ApiError> {
+        loop {
+            let pause = self.resume.fail(error, self.client.entropy())?;
+            tracing::debug!(stream = self.stream, ?pause, "resuming the gateway stream");
+            let (client, stream) = (self.client.clone(), self.stream.clone());
+            let opening = async move {
+                sleep(pause).await;
+                Connection::open(&client, &stream).await
+            };
+            match self.outbox.flush_during(opening).await {
+                Ok(connection) => {
+                    self.begin_again(&connection);
+                    return Ok(connection);
+                }
+                Err(failed) => error = failed,
+            }
+        }
+    }
+
+    /// Everything that the node of a new connection has to hear again.
+    fn begin_again(&mut self, connection: &Connection) {
+        self.urgent = self.attachments.resume().into_iter().map(Frame::attach).collect();
+        let recent = self.recent.resume(Instant::now());
+        if !recent.is_empty() {
+            self.urgent.push_back(Frame::acknowledgements(recent));
+        }
+        self.window.rewind();
+        let endpoint = self.client.endpoints().address(connection.id).to_owned();
+        self.outbox.push(GatewayEvent::Resumed { endpoint });
+    }
+
+    /// Lets everyone who waits know that the stream has ended, then tells why.
+    async fn fail(&mut self, error: ApiError) {
+        self.permits.close();
+        self.requests.close();
+        while self.requests.try_recv().is_ok() {}
+        self.attachments = Attachments::default();
+        self.outbox.push(GatewayEvent::Failed(error));
+        self.outbox.flush().await;
+    }
+}

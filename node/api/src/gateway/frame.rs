@@ -1,0 +1,111 @@
+//! Requests of a gateway stream as bytes: encoded once, however often they are sent.
+
+use bytes::{BufMut, Bytes};
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic_prost::ProstDecoder;
+
+use super::BatchSequence;
+use crate::v1::connect_request::Message as Request;
+use crate::v1::{
+    AttachDevices, Attachment, CommandAcknowledgement, CommandAcknowledgements, ConnectRequest, ConnectResponse,
+    OpenStream, Reading, ReadingBatch,
+};
+
+/// An alias that no device can have.
+const UNATTACHED: u32 = u32::MAX;
+
+/// Frames that are ready together are written together up to this size.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// An encoded `ConnectRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame(Bytes);
+
+impl Frame {
+    /// `stream` empty: a new one.
+    pub(crate) fn open(stream: String) -> Self {
+        Self::encode(Request::Open(OpenStream { stream }))
+    }
+
+    pub(crate) fn attach(devices: Vec<Attachment>) -> Self {
+        Self::encode(Request::Attach(AttachDevices { devices }))
+    }
+
+    pub(crate) fn readings(sequence: BatchSequence, readings: Vec<Reading>) -> Self {
+        Self::encode(Request::Readings(ReadingBatch { sequence: sequence.0, readings }))
+    }
+
+    pub(crate) fn acknowledgements(acknowledgements: Vec<CommandAcknowledgement>) -> Self {
+        Self::encode(Request::Acknowledgements(CommandAcknowledgements { acknowledgements }))
+    }
+
+    /// The same batch with the readings at `indexes` under an alias that is never attached: they keep their places and are
+    /// rejected again, whatever has been attached meanwhile.
+    pub(crate) fn without(&self, indexes: &[u32]) -> Self {
+        let request = ConnectRequest::decode(self.0.as_ref()).expect("a frame of ours decodes");
+        let Some(Request::Readings(mut batch)) = request.message else { unreachable!("only batches have readings") };
+        for &index in indexes {
+            batch.readings[index as usize].alias = UNATTACHED;
+        }
+        Self::encode(Request::Readings(batch))
+    }
+
+    fn encode(message: Request) -> Self {
+        Self(Bytes::from(ConnectRequest { message: Some(message) }.encode_to_vec()))
+    }
+}
+
+/// Sends frames as they are, and decodes responses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FrameCodec;
+
+impl Codec for FrameCodec {
+    type Encode = Frame;
+    type Decode = ConnectResponse;
+    type Encoder = FrameEncoder;
+    type Decoder = ProstDecoder<ConnectResponse>;
+
+    fn encoder(&mut self) -> FrameEncoder {
+        FrameEncoder
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<ConnectResponse> {
+        ProstDecoder::default()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameEncoder;
+
+impl Encoder for FrameEncoder {
+    type Item = Frame;
+    type Error = Status;
+
+    fn encode(&mut self, frame: Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(frame.0.len());
+        buffer.put(frame.0);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(WRITE_BYTES, WRITE_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_readings_keep_their_places() {
+        let readings: Vec<_> = (0..5).map(|alias| Reading { alias, attribute: 7, ..Reading::default() }).collect();
+        let frame = Frame::readings(BatchSequence(9), readings).without(&[1, 4]);
+        let Some(Request::Readings(batch)) = ConnectRequest::decode(frame.0).expect("decodes").message else {
+            panic!("a batch stays a batch")
+        };
+        let aliases: Vec<_> = batch.readings.iter().map(|reading| reading.alias).collect();
+        assert_eq!((batch.sequence, aliases), (9, vec![0, UNATTACHED, 2, 3, UNATTACHED]));
+    }
+}

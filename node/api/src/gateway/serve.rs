@@ -1,0 +1,153 @@
+//! One connection's life: requests and frames out, responses in, each only while there is room for what it leads to.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{Permit, Sender};
+use tokio::time::{Instant, sleep_until};
+
+use super::connection::Connection;
+use super::driver::{Driver, End, Request};
+use super::event::GatewayEvent;
+use super::frame::Frame;
+use crate::error::ApiError;
+use crate::v1::connect_response::Message;
+use crate::v1::{ConnectResponse, ReadingsAcknowledged};
+
+/// Time that a node has for the acknowledgements that are open when it asks the stream to move, or the client closes it.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Urgent frames that may wait before no further request is taken. After a loss there may be more: one for each 10,000
+/// devices.
+const URGENT_MAX: usize = 64;
+
+/// Why a connection takes no more requests, and until when it stays open.
+#[derive(Clone, Copy, Debug)]
+enum Leaving {
+    Moving { deadline: Instant },
+    Closing { deadline: Instant },
+}
+
+impl Leaving {
+    fn deadline(self) -> Instant {
+        match self {
+            Self::Moving { deadline } | Self::Closing { deadline } => deadline,
+        }
+    }
+}
+
+impl Driver {
+    /// Runs `connection` to its end.
+    pub(super) async fn serve(&mut self, connection: &mut Connection) -> End {
+        let mut leaving: Option<Leaving> = None;
+        let mut is_writable = true;
+        loop {
+            let is_moving = matches!(leaving, Some(Leaving::Moving { .. }));
+            let is_closing = matches!(leaving, Some(Leaving::Closing { .. }));
+            let has_frame = !is_moving && (!self.urgent.is_empty() || self.window.has_unsent());
+            if is_moving && !self.window.has_waiting() {
+                return End::Moved;
+            }
+            if is_closing && !has_frame {
+                connection.to_node = None;
+            }
+            let leave_at = leaving.map_or_else(Instant::now, Leaving::deadline);
+            tokio::select! {
+                writable = writable(connection.to_node.as_ref()), if has_frame && is_writable => match writable {
+                    Some(place) => {
+                        if let Some(frame) = self.next_frame() {
+                            place.send(frame);
+                        }
+                    }
+                    // The node's last words say why.
+                    None => is_writable = false,
+                },
+                () = self.outbox.flush(), if !self.outbox.is_empty() => {}
+                response = connection.from_node.message(), if self.outbox.has_room() => match response {
+                    Ok(Some(response)) => match self.respond(response) {
+                        Ok(false) => {}
+                        Ok(true) => leaving = Some(Leaving::Moving { deadline: Instant::now() + LEAVE_DEADLINE }),
+                        Err(problem) => {
+                            let address = self.client.endpoints().address(connection.id);
+                            return End::Lost(ApiError::broken_contract(address, &problem));
+                        }
+                    },
+                    Ok(None) => return end_of_responses(leaving),
+                    Err(status) => return End::Lost(status.into()),
+                },
+                request = self.requests.recv(), if leaving.is_none() && self.urgent.len() < URGENT_MAX => {
+                    if self.take(request) {
+                        leaving = Some(Leaving::Closing { deadline: Instant::now() + LEAVE_DEADLINE });
+                    }
+                }
+                () = sleep_until(leave_at), if leaving.is_some() => return end_of_responses(leaving),
+            }
+        }
+    }
+
+    /// Takes a request of the client; true when it closes the stream.
+    fn take(&mut self, request: Option<Request>) -> bool {
+        match request {
+            Some(Request::Send { sequence, frame, readings, called_at }) => {
+                self.window.push(sequence, frame, readings, called_at);
+                self.totals.send_replace(self.window.totals());
+            }
+            Some(Request::Attach { devices, reply }) => {
+                self.urgent.push_back(Frame::attach(devices.clone()));
+                self.attachments.request(devices, reply);
+            }
+            Some(Request::Acknowledge(acknowledgement)) => {
+                self.recent.push(Instant::now(), acknowledgement.clone());
+                self.urgent.push_back(Frame::acknowledgements(vec![acknowledgement]));
+            }
+            Some(Request::Close) | None => return true,
+        }
+        false
+    }
+
+    /// Takes a response of the node; true when it asks the stream to move. The error says what is wrong with it.
+    fn respond(&mut self, response: ConnectResponse) -> Result<bool, String> {
+        match response.message {
+            Some(Message::Acknowledged(acknowledged)) => self.acknowledge(&acknowledged)?,
+            Some(Message::Attached(answer)) => {
+                for device in self.attachments.answer(answer).map_err(|error| error.to_string())? {
+                    self.outbox.push(GatewayEvent::Detached { alias: device.alias, error: device.error });
+                }
+            }
+            Some(Message::Command(command)) => self.outbox.push(GatewayEvent::Command(command)),
+            Some(Message::Desired(desired)) => self.outbox.push(GatewayEvent::Desired(desired)),
+            Some(Message::Moving(_)) => {
+                self.outbox.push(GatewayEvent::Moving);
+                return Ok(true);
+            }
+            Some(Message::Opened(_)) => return Err("a stream is opened once".to_owned()),
+            // A message of a newer node, which this client did not ask for.
+            None => {}
+        }
+        Ok(false)
+    }
+
+    fn acknowledge(&mut self, acknowledged: &ReadingsAcknowledged) -> Result<(), String> {
+        let news = self.window.acknowledge(acknowledged, Instant::now()).map_err(|error| error.to_string())?;
+        self.totals.send_replace(self.window.totals());
+        self.resume.succeed();
+        if !news.readings.is_empty() {
+            self.permits.add_permits(news.readings.len());
+            self.outbox.push(GatewayEvent::Acknowledged(news));
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a place for one frame; `None` when the transport takes no more.
+async fn writable(to_node: Option<&Sender<Frame>>) -> Option<Permit<'_, Frame>> {
+    to_node?.reserve().await.ok()
+}
+
+/// What it means that nothing more comes from the node.
+fn end_of_responses(leaving: Option<Leaving>) -> End {
+    match leaving {
+        Some(Leaving::Moving { .. }) => End::Moved,
+        Some(Leaving::Closing { .. }) => End::Closed,
+        None => End::Lost(ApiError::Unknown { reason: None, message: "the node ended the connection".to_owned() }),
+    }
+}
