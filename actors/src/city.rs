@@ -7,7 +7,7 @@ use kvarter_cluster::{Cluster, LogIndex, NodeId, ShardId};
 use tokio::sync::{mpsc, watch};
 
 // `message` is the module of generated kvarter.city.v1 types; `Facts` the decoded entry; `Catalog` the compiled kinds.
-use crate::{Catalog, ShardState, message};
+use crate::{Catalog, ShardCounters, ShardState, message};
 
 /// What a caller brings along.
 #[derive(Clone, Debug)]
@@ -119,19 +119,6 @@ impl CityFeed {
     pub fn position(&self) -> LogIndex {
         todo!()
     }
-}
-
-/// Counters kept in the replicated state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShardCounters {
-    pub devices: u64,
-    pub readings_stored: u64,
-    pub readings_late: u64,
-    pub readings_duplicate: u64,
-    pub readings_rejected: u64,
-    pub commands_issued: u64,
-    pub commands_succeeded: u64,
-    pub commands_open: u64,
 }
 
 #[allow(dead_code)]

@@ -1,1 +1,39 @@
-//! Stub.
+//! The city: kinds and their catalog, twins, commands, pure decide and apply, services, and the actors that run them.
+//!
+//! Start at [`City::start`] for the running city. The pure core is [`Decider`] (messages become facts), [`ShardState`]
+//! (facts change twins) and [`Reader`] (twins are read). Deliberately not here: Raft, disks, sockets and the public API.
+
+mod apply;
+mod catalog;
+mod city;
+mod decide;
+mod failure;
+mod id;
+mod kind;
+mod name;
+mod read;
+mod reading;
+mod state;
+mod value;
+
+pub use apply::ordinals;
+pub use catalog::{Catalog, YamlError};
+pub use city::{CallContext, City, CityConfig, CityFeed, FeedEntry, PeerDoor, StreamDelivery, StreamMailbox};
+pub use decide::{
+    Decider, Decision, Effect, Limits, STEP_COMMANDS_MAX, ServiceCommand, ServiceStep, StepDecision, StepError,
+};
+pub use id::{AttributeNumber, CommandId, DeviceNumber, Epoch, StreamId};
+pub use kind::{Attribute, CheckedValue, CommandKind, DocumentError, Kind, KindError, ValueError, ValueType};
+pub use name::{DeviceName, DistrictName, NameError, district_of};
+pub use read::{Reader, ServiceFigures};
+pub use reading::{Reading, ReadingMark};
+pub use state::{
+    CommandState, ReportedRef, SERVICE_STATE_BYTES_MAX, Service, ServiceMode, ShardCounters, ShardState, Stream, TwinRef,
+};
+pub use value::{Point, TEXT_BYTES_MAX, Value, ValueRef};
+
+/// Generated types of `kvarter.city.v1`: facts, requests, pages and catalog documents.
+#[allow(unreachable_pub, clippy::all, reason = "generated code")]
+pub mod message {
+    include!(concat!(env!("OUT_DIR"), "/kvarter.city.v1.rs"));
+}

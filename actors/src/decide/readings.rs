@@ -1,0 +1,220 @@
+//! Judging readings: the hot path of a shard's leader.
+
+use crate::decide::streams::{stream_id, stream_not_found};
+use crate::decide::{Decider, THIS_ENTRY};
+use crate::kind::{Kind, ValueError};
+use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
+use crate::reading::{Reading, ReadingMark};
+use crate::state::page;
+use crate::state::recent::{self, Observation, RecentPage, Ring};
+use crate::value::ValueRef;
+use crate::{AttributeNumber, StreamId};
+
+/// Bytes that one part may take in an entry, which holds 1 MiB.
+const PART_BYTES_MAX: usize = 900 * 1024;
+
+/// 2000-01-01 UTC; no device is older.
+const OBSERVED_MIN_US: i64 = 946_684_800 * 1_000_000;
+
+/// How far a device's clock may run ahead of the shard's.
+const AHEAD_MAX_US: i64 = 10 * 60 * 1_000_000;
+
+/// Bytes that a reading takes in an entry, its text apart.
+const READING_BYTES: usize = 20;
+
+/// `ReadingsSubmitted.outcomes`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Stored = 1,
+    Late = 2,
+    Duplicate = 3,
+    Rejected = 4,
+}
+
+/// `ReadingsSubmitted.rejections`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rejection {
+    UnknownDevice = 1,
+    UnknownAttribute = 2,
+    WrongType = 3,
+    NotANumber = 4,
+    AbsurdTime = 5,
+    UnknownValue = 6,
+}
+
+impl From<ValueError> for Rejection {
+    fn from(error: ValueError) -> Self {
+        match error {
+            ValueError::WrongType => Self::WrongType,
+            ValueError::NotANumber => Self::NotANumber,
+            ValueError::UnknownValue => Self::UnknownValue,
+        }
+    }
+}
+
+/// A device as this batch's readings leave it, over what its page holds.
+pub(super) struct Touched {
+    ring: Ring,
+    /// Latest observation of each attribute that this batch stored.
+    latest: Vec<Observation>,
+    stored: u64,
+}
+
+impl Touched {
+    /// Readings of this batch that went into the twin; each raises its version.
+    pub(super) fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// The latest observation of an attribute, if this batch stored one.
+    pub(super) fn latest(&self, attribute: AttributeNumber) -> Option<&Observation> {
+        self.latest.iter().find(|latest| latest.attribute == attribute)
+    }
+
+    /// Tells how an observation relates to those before, and takes it in unless it is a duplicate.
+    fn observe(&mut self, page: &RecentPage, slot: usize, observation: Observation) -> Outcome {
+        let place = self.latest.iter().position(|latest| latest.attribute == observation.attribute);
+        let before = match place {
+            Some(place) => Some((self.latest[place].observed_us, self.latest[place].fingerprint)),
+            None => page
+                .reported(slot, observation.attribute)
+                .map(|reported| (reported.observed_us, reported.value.as_ref().fingerprint())),
+        };
+        if before == Some((observation.observed_us, observation.fingerprint)) || self.ring.contains(&observation) {
+            return Outcome::Duplicate;
+        }
+        self.ring.push(observation);
+        if before.is_some_and(|(observed_us, _)| observation.observed_us < observed_us) {
+            return Outcome::Late;
+        }
+        self.stored += 1;
+        match place {
+            Some(place) => self.latest[place] = observation,
+            None => self.latest.push(observation),
+        }
+        Outcome::Stored
+    }
+}
+
+/// A reading that passed all checks.
+struct Valid<'r> {
+    attribute: AttributeNumber,
+    value: ValueRef<'r>,
+    is_in_range: bool,
+}
+
+impl Decider<'_> {
+    pub(super) fn submit_readings(&mut self, request: &message::SubmitReadings) -> Result<Reply, Failure> {
+        let id = stream_id(&request.stream)?;
+        let empty = message::Readings::default();
+        let readings = request.readings.as_ref().unwrap_or(&empty);
+        self.check_part(id, request, readings)?;
+
+        let mut accepted = message::Readings { base_us: readings.base_us, ..Default::default() };
+        accepted.reserve(readings.len());
+        let mut marks = Vec::with_capacity(readings.len());
+        let mut counts = [0u64; 5];
+        let mut outcomes = Vec::with_capacity(readings.len());
+        let mut rejections = Vec::new();
+        for reading in readings.iter() {
+            let outcome = match self.judge(&reading) {
+                Ok((outcome, valid)) => {
+                    if outcome != Outcome::Duplicate {
+                        accepted.push(reading.device, valid.attribute, reading.observed_us, valid.value);
+                        marks.push(ReadingMark::new(valid.is_in_range, outcome == Outcome::Late).0);
+                    }
+                    outcome
+                }
+                Err(rejection) => {
+                    rejections.push(rejection as u32);
+                    Outcome::Rejected
+                }
+            };
+            counts[outcome as usize] += 1;
+            outcomes.push(outcome as u32);
+        }
+        self.append_readings(accepted, marks);
+        self.push(fact::Fact::ReadingsAccepted(message::ReadingsAccepted {
+            stream: request.stream.clone(),
+            sequence: request.sequence,
+            stored: counts[Outcome::Stored as usize],
+            late: counts[Outcome::Late as usize],
+            duplicate: counts[Outcome::Duplicate as usize],
+            rejected: counts[Outcome::Rejected as usize],
+        }));
+        let totals = self.scratch.stream(id).map(|stream| stream.totals);
+        let submitted = message::ReadingsSubmitted { outcomes, rejections, totals, index: THIS_ENTRY.0 };
+        Ok(Reply::ReadingsSubmitted(submitted))
+    }
+
+    fn check_part(
+        &self,
+        id: StreamId,
+        request: &message::SubmitReadings,
+        readings: &message::Readings,
+    ) -> Result<(), Failure> {
+        if !readings.is_rectangular() {
+            return Err(Failure::invalid("readings", "the columns of readings differ in length"));
+        }
+        let bytes = payload_bytes(readings);
+        if bytes > PART_BYTES_MAX {
+            let text = format!("a part of {} readings takes {bytes} bytes, at most {PART_BYTES_MAX}", readings.len());
+            return Err(Failure::invalid("readings", text));
+        }
+        let totals = self.scratch.stream(id).ok_or_else(|| stream_not_found(id))?.totals;
+        let last = totals.sequence;
+        if request.sequence <= last {
+            let text = format!("stream {id}: sequence {} was accepted before, {last} is the last", request.sequence);
+            return Err(Failure::new(FailureReason::AlreadyAccepted, text).with_totals(totals));
+        }
+        if request.previous != last {
+            let text = format!("stream {id}: {} comes after {last} here, not {}", request.sequence, request.previous);
+            return Err(Failure::new(FailureReason::SequenceGap, text).with_totals(totals));
+        }
+        Ok(())
+    }
+
+    /// Readings change no twin of the scratch state: `touched` has what they did.
+    fn append_readings(&mut self, readings: message::Readings, mark: Vec<u32>) {
+        if readings.is_empty() {
+            return;
+        }
+        self.payload_bytes += payload_bytes(&readings);
+        let reported = message::ReadingsReported { readings: Some(readings), mark };
+        self.append(message::Fact { fact: Some(fact::Fact::ReadingsReported(reported)) });
+    }
+
+    fn judge<'r>(&mut self, reading: &Reading<'r>) -> Result<(Outcome, Valid<'r>), Rejection> {
+        let (number, slot) = page::place(reading.device.0, recent::PER_PAGE);
+        let index = self.scratch.recent.page(number).and_then(|page| page.kind(slot));
+        let index = index.ok_or(Rejection::UnknownDevice)?;
+        self.load_kind(index);
+        let kind = self.kinds[usize::from(index.0)].as_deref();
+        let valid = validate(kind, reading, self.now.0)?;
+        let page = self.scratch.recent.page(number).ok_or(Rejection::UnknownDevice)?;
+        let touched = self.touched.entry(reading.device).or_insert_with(|| Touched {
+            ring: *page.ring(slot),
+            latest: Vec::new(),
+            stored: 0,
+        });
+        let fingerprint = valid.value.fingerprint();
+        let observation = Observation { observed_us: reading.observed_us, fingerprint, attribute: valid.attribute };
+        Ok((touched.observe(page, slot, observation), valid))
+    }
+}
+
+/// About what readings take in an entry.
+fn payload_bytes(readings: &message::Readings) -> usize {
+    READING_BYTES * readings.len() + readings.texts.iter().map(|text| text.len() + 2).sum::<usize>()
+}
+
+fn validate<'r>(kind: Option<&Kind>, reading: &Reading<'r>, now_us: i64) -> Result<Valid<'r>, Rejection> {
+    let number = AttributeNumber::from_message(reading.attribute).ok_or(Rejection::UnknownAttribute)?;
+    let attribute = kind.and_then(|kind| kind.attribute(number)).ok_or(Rejection::UnknownAttribute)?;
+    let value = reading.value.ok_or(Rejection::WrongType)?;
+    let checked = attribute.check(value)?;
+    if !(OBSERVED_MIN_US..=now_us.saturating_add(AHEAD_MAX_US)).contains(&reading.observed_us) {
+        return Err(Rejection::AbsurdTime);
+    }
+    Ok(Valid { attribute: number, value: checked.value, is_in_range: checked.is_in_range })
+}

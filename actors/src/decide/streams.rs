@@ -1,0 +1,116 @@
+//! Opening, attaching to and closing streams.
+
+use crate::decide::{Decider, Effect};
+use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
+use crate::{DeviceNumber, StreamId};
+
+/// Devices of one request.
+const ATTACH_MAX: usize = 10_000;
+
+/// Longest subject of a client.
+const CLIENT_BYTES_MAX: usize = 256;
+
+/// An open stream that is opened again makes a fact only when it was not used for so long: it keeps it from expiring.
+const REFRESH_US: i64 = 60 * 1_000_000;
+
+impl Decider<'_> {
+    pub(super) fn open_stream(&mut self, request: &message::OpenStream) -> Result<Reply, Failure> {
+        let id = stream_id(&request.stream)?;
+        if request.client.is_empty() || request.client.len() > CLIENT_BYTES_MAX {
+            return Err(Failure::invalid("client", format!("a client's name has 1 to {CLIENT_BYTES_MAX} bytes")));
+        }
+        let (totals, is_fresh) = match self.scratch.stream(id) {
+            Some(stream) if *stream.client != *request.client => {
+                let text = format!("stream {id} belongs to another client");
+                return Err(Failure::new(FailureReason::Forbidden, text));
+            }
+            Some(stream) => {
+                let is_here = stream.is_open && stream.node.0 == request.node;
+                (stream.totals, is_here && self.now.0.saturating_sub(stream.used_us) < REFRESH_US)
+            }
+            None if request.issued_us <= self.scratch.streams_expired_us() => {
+                let text = format!("stream {id} has expired; open a new one");
+                return Err(Failure::new(FailureReason::StreamExpired, text));
+            }
+            None => {
+                let limit = self.limits.streams_max;
+                if self.scratch.streams().count() >= limit {
+                    return Err(Failure::new(
+                        FailureReason::Limit,
+                        format!("the shard has {limit} streams, its limit"),
+                    ));
+                }
+                (message::StreamTotals::default(), false)
+            }
+        };
+        if !is_fresh {
+            self.push(fact::Fact::StreamOpened(message::StreamOpened {
+                stream: request.stream.clone(),
+                client: request.client.clone(),
+                node: request.node,
+                issued_us: request.issued_us,
+            }));
+            self.activate_attached(id);
+        }
+        Ok(Reply::StreamOpened(totals))
+    }
+
+    /// Devices that waited for their stream may be reached again.
+    fn activate_attached(&mut self, id: StreamId) {
+        let Some(stream) = self.scratch.stream(id) else { return };
+        let waiting: Vec<_> = stream.devices.iter().copied().filter(|number| self.has_work(*number)).collect();
+        self.effects.extend(waiting.into_iter().map(Effect::Activate));
+    }
+
+    pub(super) fn attach_devices(&mut self, request: &message::AttachDevices) -> Result<Reply, Failure> {
+        let id = stream_id(&request.stream)?;
+        if request.names.len() > ATTACH_MAX {
+            let text = format!("{} devices in one request, at most {ATTACH_MAX} are allowed", request.names.len());
+            return Err(Failure::invalid("names", text));
+        }
+        if self.scratch.stream(id).is_none() {
+            return Err(stream_not_found(id));
+        }
+        let mut opened = Vec::new();
+        let devices = request
+            .names
+            .iter()
+            .map(|name| match self.scratch.device_named(name) {
+                Some(device) => {
+                    if device.session() != Some(id) {
+                        opened.push(device.number());
+                    }
+                    message::AttachedDevice { device: device.number().0, error: String::new() }
+                }
+                None => message::AttachedDevice { device: 0, error: Failure::device_not_found(name).message },
+            })
+            .collect();
+        if !opened.is_empty() {
+            let device = opened.iter().map(|number: &DeviceNumber| number.0).collect();
+            let stream = request.stream.clone();
+            self.push(fact::Fact::SessionsOpened(message::SessionsOpened { stream, device }));
+            opened.retain(|number| self.has_work(*number));
+            self.effects.extend(opened.into_iter().map(Effect::Activate));
+        }
+        Ok(Reply::DevicesAttached(message::DevicesAttached { devices }))
+    }
+
+    /// Closes the stream unless it is on another node by now.
+    pub(super) fn close_stream(&mut self, request: &message::CloseStream) -> Result<Reply, Failure> {
+        let id = stream_id(&request.stream)?;
+        let is_here = self.scratch.stream(id).is_some_and(|stream| stream.is_open && stream.node.0 == request.node);
+        let position = is_here.then(|| {
+            let closed = message::StreamClosed { stream: request.stream.clone(), node: request.node };
+            self.push(fact::Fact::StreamClosed(closed))
+        });
+        Ok(Reply::Done(message::Done { position }))
+    }
+}
+
+pub(super) fn stream_id(bytes: &[u8]) -> Result<StreamId, Failure> {
+    StreamId::from_message(bytes).ok_or_else(|| Failure::invalid("stream", "a stream's id has 16 bytes"))
+}
+
+pub(super) fn stream_not_found(id: StreamId) -> Failure {
+    Failure::new(FailureReason::NotFound, format!("stream {id} is not open in this shard"))
+}

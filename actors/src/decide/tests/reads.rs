@@ -1,0 +1,105 @@
+//! What readers of a view are told.
+
+use super::*;
+use crate::{Reader, ServiceFigures};
+
+fn reader(shard: &Shard) -> Reader<'_> {
+    let age = Duration::from_millis(40);
+    Reader { state: &shard.state, catalog: &shard.catalog, applied: shard.index, now: shard.now, age }
+}
+
+fn twin_named(shard: &Shard, name: &str) -> message::Twin {
+    let request = Request::ReadTwin(message::ReadTwin { name: name.into(), consistency: None });
+    match reader(shard).read(&request) {
+        Some(Reply::TwinRead(read)) => {
+            assert_eq!((read.index, read.age_ms), (shard.index.0, 40));
+            read.twin.unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_value_three_intervals_old_reads_as_stale() {
+    let mut shard = Shard::with_lamps(1);
+    shard.submit(&[
+        (0, 1, 0, ValueRef::Number(1.0)),
+        (0, 2, 0, ValueRef::Number(-1.0)),
+        (0, 5, 0, ValueRef::Number(1.0)),
+    ]);
+    let qualities = |shard: &Shard| {
+        let twin = twin_named(shard, "a/lamp-0");
+        twin.reported.iter().map(|reported| reported.quality).collect::<Vec<_>>()
+    };
+    shard.now.0 += 3 * 900 * 1_000_000;
+    assert_eq!(qualities(&shard), [1, 3, 1]);
+    shard.now.0 += 1;
+    assert_eq!(qualities(&shard), [4, 4, 1], "the nominal power has no rhythm");
+}
+
+#[test]
+fn a_twin_tells_its_open_commands_and_its_connectivity() {
+    let mut shard = Shard::with_lamps(1);
+    shard.now.0 += 5;
+    shard.ask(attach(1, &["a/lamp-0"]));
+    shard.ask(set_level("a/lamp-0", "open", 10.0, 0));
+    shard.ask(set_level("a/lamp-0", "ended", 10.0, 0));
+    shard.ask(acknowledge(0, "ended", 2));
+    let twin = twin_named(&shard, "a/lamp-0");
+    assert_eq!((twin.connected, twin.connectivity_us), (true, NOW_US + 5));
+    assert_eq!(twin.open_commands.iter().map(|command| command.id.as_str()).collect::<Vec<_>>(), ["open"]);
+    let ended = Request::ReadCommand(message::ReadCommand { name: "a/lamp-0".into(), id: "ended".into() });
+    let Some(Reply::CommandRead(read)) = reader(&shard).read(&ended) else { panic!("no receipt") };
+    let receipt = read.command.unwrap();
+    assert_eq!((receipt.state, receipt.detail.as_str()), (4, "told"));
+    let unknown = Request::ReadCommand(message::ReadCommand { name: "a/lamp-0".into(), id: "x".into() });
+    let Some(Reply::Failure(failure)) = reader(&shard).read(&unknown) else { panic!("a receipt of nothing") };
+    assert_eq!(failure.message, "device `a/lamp-0` has no command `x`, or its receipt is gone");
+}
+
+#[test]
+fn a_list_is_read_page_by_page() {
+    let mut shard = Shard::with_lamps(70);
+    let devices = vec![device("b/lamp", "luminaire"), device("b/bus", "bus")];
+    shard.ask(Request::RegisterDevices(message::RegisterDevices { devices }));
+    shard.ask(Request::RetireDevice(message::RetireDevice { name: "a/lamp-3".into() }));
+    let list = |district: &str, kind: &str, from_device: u32, limit: u32| {
+        let (district, kind) = (district.into(), kind.into());
+        let request = message::ListTwins { district, kind, from_device, limit, consistency: None };
+        let Some(Reply::TwinsListed(page)) = reader(&shard).read(&Request::ListTwins(request)) else {
+            panic!("no list")
+        };
+        (page.twins.iter().map(|twin| twin.device).collect::<Vec<_>>(), page.next_device)
+    };
+    assert_eq!(list("a", "", 0, 4), (vec![0, 1, 2, 4], Some(5)));
+    assert_eq!(list("a", "", 66, 100), (vec![66, 67, 68, 69, 70], None));
+    assert_eq!(list("", "luminaire", 69, 0), (vec![69, 71], None));
+    assert_eq!(list("b", "bus", 0, 1), (vec![72], None));
+    assert_eq!(list("b", "", 0, 1), (vec![71], Some(72)));
+    assert_eq!(list("c", "", 0, 1), (vec![], None));
+    assert_eq!(list("", "", 900, 1), (vec![], None));
+}
+
+#[test]
+fn services_are_told_with_their_figures() {
+    let mut shard = Shard::with_lamps(1);
+    for service in ["a/lighting", "b/lighting"] {
+        let step = crate::ServiceStep {
+            service: service.into(),
+            expected: message::LogPosition::default(),
+            cursor: message::LogPosition { index: 3, ordinal: 1 },
+            state: None,
+            commands: Vec::new(),
+        };
+        shard.commit(|decider| decider.step_service(&step)).unwrap();
+    }
+    let figures = [("energy_saved_kwh".to_owned(), 1.5)];
+    let request = message::ReadServices { district: "b".into() };
+    let told = ServiceFigures { figures: figures.clone().into(), observed_us: 9 };
+    let read = reader(&shard).services(&request, |_| told.clone());
+    assert_eq!(read.services.len(), 1);
+    let service = &read.services[0];
+    assert_eq!((service.name.as_str(), service.mode, service.observed_us), ("b/lighting", 1, 9));
+    assert_eq!((service.cursor_index, service.cursor_ordinal), (3, 1));
+    assert_eq!(service.figures, figures.into());
+}

@@ -1,0 +1,105 @@
+//! Streams: who may resume them, what they accepted, when they expire.
+
+use super::*;
+
+fn totals_of(reply: &Reply) -> message::StreamTotals {
+    match reply {
+        Reply::StreamOpened(totals) => *totals,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn expire(shard: &mut Shard) {
+    shard.now.0 += i64::try_from(shard.limits.stream_age_max.as_micros()).unwrap();
+    shard.commit(|decider| decider.sweep(100));
+}
+
+#[test]
+fn a_part_is_accepted_once_and_in_order() {
+    let mut shard = Shard::with_lamps(1);
+    let rows = [(0, 1, 0, ValueRef::Number(1.0))];
+    let gap = shard.refusal(submit(1, 4, 5, &rows));
+    assert_eq!((gap.reason(), gap.totals), (FailureReason::SequenceGap, Some(message::StreamTotals::default())));
+    shard.ask(submit(1, 0, 5, &rows));
+    let totals = message::StreamTotals { sequence: 5, stored: 1, ..Default::default() };
+    for (previous, sequence) in [(0, 5), (0, 3), (5, 5)] {
+        let again = shard.refusal(submit(1, previous, sequence, &rows));
+        assert_eq!((again.reason(), again.totals), (FailureReason::AlreadyAccepted, Some(totals)));
+    }
+    assert!(matches!(shard.ask(submit(1, 5, 6, &rows)), Reply::ReadingsSubmitted(_)));
+    assert_eq!(shard.refusal(submit(2, 0, 1, &rows)).reason(), FailureReason::NotFound);
+}
+
+#[test]
+fn a_stream_is_resumed_on_another_node_by_its_client_alone() {
+    let mut shard = Shard::with_lamps(1);
+    shard.submit(&[(0, 1, 0, ValueRef::Number(1.0))]);
+    assert_eq!(shard.refusal(open(1, "thief", 2)).reason(), FailureReason::Forbidden);
+    assert_eq!(totals_of(&shard.ask(open(1, "gateway", 2))).stored, 1);
+    assert_eq!(shard.state.stream(StreamId(1)).unwrap().node, NodeId(2));
+    // The connection that the stream left ends late.
+    let close = message::CloseStream { stream: StreamId(1).to_message(), node: 1 };
+    shard.ask(Request::CloseStream(close.clone()));
+    assert!(shard.facts.facts.is_empty());
+    shard.ask(Request::CloseStream(message::CloseStream { node: 2, ..close }));
+    assert!(!shard.state.stream(StreamId(1)).unwrap().is_open);
+}
+
+#[test]
+fn opening_an_open_stream_again_is_free_and_keeps_it_alive() {
+    let mut shard = Shard::with_lamps(1);
+    shard.ask(open(1, "gateway", 1));
+    assert!(shard.facts.facts.is_empty());
+    shard.now.0 += 60_000_000;
+    shard.ask(open(1, "gateway", 1));
+    assert_eq!(shard.state.stream(StreamId(1)).unwrap().used_us, shard.now.0);
+}
+
+#[test]
+fn an_expired_stream_is_not_mistaken_for_a_new_one() {
+    let mut shard = Shard::with_lamps(1);
+    shard.ask(attach(1, &["a/lamp-0"]));
+    assert!(shard.state.device_named("a/lamp-0").unwrap().connectivity().0);
+    expire(&mut shard);
+    assert!(shard.state.stream(StreamId(1)).is_none());
+    let twin = shard.state.device_named("a/lamp-0").unwrap();
+    assert_eq!((twin.session(), twin.connectivity()), (None, (false, shard.now.0)));
+    assert_eq!(shard.refusal(open(1, "gateway", 1)).reason(), FailureReason::StreamExpired);
+    let later = message::OpenStream {
+        stream: StreamId(2).to_message(),
+        client: "gateway".into(),
+        node: 1,
+        issued_us: NOW_US + 1,
+    };
+    assert_eq!(totals_of(&shard.ask(Request::OpenStream(later))), message::StreamTotals::default());
+}
+
+#[test]
+fn a_device_belongs_to_the_stream_that_attached_it_last() {
+    let mut shard = Shard::with_lamps(2);
+    shard.ask(open(2, "other", 3));
+    shard.ask(attach(1, &["a/lamp-0", "a/lamp-1"]));
+    let Reply::DevicesAttached(attached) = shard.ask(attach(2, &["a/lamp-1", "a/none"])) else { panic!("refused") };
+    assert_eq!((attached.devices[0].device, attached.devices[0].error.as_str()), (1, ""));
+    assert_eq!(attached.devices[1].error, "device `a/none` is not registered");
+    let devices = |stream| shard.state.stream(StreamId(stream)).unwrap().devices.iter().copied().collect::<Vec<_>>();
+    assert_eq!((devices(1), devices(2)), (vec![DeviceNumber(0)], vec![DeviceNumber(1)]));
+    assert_eq!(shard.refusal(attach(9, &["a/lamp-0"])).reason(), FailureReason::NotFound);
+}
+
+#[test]
+fn devices_with_work_are_activated_when_their_stream_comes() {
+    let mut shard = Shard::with_lamps(2);
+    shard.ask(set_level("a/lamp-1", "c", 10.0, 0));
+    let requests = [attach(1, &["a/lamp-0", "a/lamp-1"]), open(1, "gateway", 2)]
+        .map(|request| message::ShardRequest { request: Some(request), ..Default::default() });
+    let effects = shard.commit(|decider| requests.map(|request| decider.decide(&request).unwrap().effects));
+    assert_eq!(effects, [vec![Effect::Activate(DeviceNumber(1))], vec![Effect::Activate(DeviceNumber(1))]]);
+}
+
+#[test]
+fn a_shard_keeps_a_bounded_number_of_streams() {
+    let mut shard = Shard::with_lamps(1);
+    shard.limits.streams_max = 1;
+    assert_eq!(shard.refusal(open(2, "gateway", 1)).message, "the shard has 1 streams, its limit");
+}

@@ -1,0 +1,368 @@
+//! The write path of a shard: requests gather into batches, one batch at a time is decided, proposed and answered. Pure.
+//!
+//! ```text
+//!  Submitted ─► queue ──close──► decide ─┬─ facts ────► Propose ─► Committed ─┬─► answers, effects
+//!                 ▲                      └─ no facts ─► Confirm ─► Confirmed ─┘        │
+//!                 └───────── the next batch gathers meanwhile, lingers a little ◄──────┘
+//! ```
+//! A leadership begins with an entry of its own, `LeadershipBegan`, and so does what follows a proposal whose outcome is
+//! unknown: the unknown entry stands before it in the log or nowhere, so once it is applied, deciding is safe again.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kvarter_cluster::{LogIndex, NodeId, Timestamp};
+use prost::Message;
+
+use crate::message::{self, shard_reply::Reply};
+use crate::{Catalog, Decider, Decision, DeviceNumber, Effect, Limits, ServiceStep, ShardState, StepDecision, StepError};
+
+/// Wait before a leadership is begun again whose first entry's outcome is unknown.
+const BEGIN_RETRY: Duration = Duration::from_millis(200);
+
+/// Facts that one sweep may come to: keeps a batch of expiries short.
+const SWEEP_FACTS_MAX: usize = 1_000;
+
+/// What may be asked of the writer.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Request(Box<message::ShardRequest>),
+    Step(Box<ServiceStep>),
+    /// Commands that reached the connection of their device.
+    Delivered(Vec<(DeviceNumber, String)>),
+}
+
+/// Work and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Submission<T> {
+    pub(crate) work: Work,
+    /// About how long its facts will be.
+    pub(crate) bytes: usize,
+    pub(crate) reply_to: T,
+}
+
+/// The one answer that each submission gets.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(Reply),
+    Stepped(Result<(LogIndex, StepDecision), StepError>),
+    /// The deliveries are noted.
+    Noted,
+    /// Certainly not applied: this node does not lead the shard (any more).
+    NotLed(Work),
+    /// Perhaps applied.
+    Unknown,
+}
+
+/// Why a proposal or a confirmation came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    NotLeader,
+    Unknown,
+}
+
+#[derive(Debug)]
+pub(crate) enum Event<T> {
+    Begin,
+    Submitted(Submission<T>),
+    /// What was in the mailbox when the batch began to gather has been taken.
+    GatherOver,
+    LingerOver,
+    Committed(Result<LogIndex, Loss>),
+    Confirmed(Result<(), Loss>),
+    Sweep,
+    /// Another node leads now, or this one stops.
+    Deposed,
+}
+
+#[derive(Debug)]
+pub(crate) enum Action<T> {
+    /// Send `GatherOver` to yourself, behind what is in the mailbox.
+    Gather,
+    /// Send `LingerOver` after this time.
+    Linger(Duration),
+    /// Propose; send `Committed`.
+    Propose(Bytes),
+    /// Confirm leadership; send `Confirmed`.
+    Confirm,
+    Answer(T, Answer),
+    /// The entry is applied: this becomes live or ends.
+    Effect(Effect),
+    /// A leadership begins: its first entry is applied.
+    Begun,
+    /// All is answered and nothing more will be taken.
+    End,
+}
+
+/// What decisions stand on: the applied state and the time.
+pub(crate) struct Ground<'a> {
+    pub(crate) state: &'a ShardState,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) limits: &'a Limits,
+    pub(crate) now: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct BatchBounds {
+    /// How long a batch waits for company while others are in use.
+    pub(crate) linger_max: Duration,
+    pub(crate) payload_bytes_max: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Gathering,
+    Lingering,
+    InFlight,
+    Ended,
+}
+
+enum Decided {
+    Request(Box<message::ShardRequest>, Option<Decision>),
+    Step(Box<ServiceStep>, Result<StepDecision, StepError>),
+    Delivered(Vec<(DeviceNumber, String)>),
+}
+
+#[derive(Default)]
+struct Batch<T> {
+    decided: Vec<(T, Decided)>,
+    swept: Vec<Effect>,
+    is_beginning: bool,
+}
+
+pub(crate) struct WritePath<T> {
+    node: NodeId,
+    bounds: BatchBounds,
+    phase: Phase,
+    queue: VecDeque<Submission<T>>,
+    queue_bytes: usize,
+    in_flight: Option<Batch<T>>,
+    /// The next entry is `LeadershipBegan`, alone.
+    must_begin: bool,
+    is_sweep_due: bool,
+    is_deposed: bool,
+}
+
+impl<T> WritePath<T> {
+    /// A write path that takes nothing into the log before `Begin`.
+    pub(crate) fn new(node: NodeId, bounds: BatchBounds) -> Self {
+        Self {
+            node,
+            bounds,
+            phase: Phase::Idle,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            in_flight: None,
+            must_begin: true,
+            is_sweep_due: false,
+            is_deposed: false,
+        }
+    }
+
+    pub(crate) fn step(&mut self, event: Event<T>, ground: &Ground<'_>) -> Vec<Action<T>> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Begin => self.close(ground, &mut actions),
+            Event::Submitted(submission) => self.submit(submission, ground, &mut actions),
+            Event::GatherOver if self.phase == Phase::Gathering => self.close(ground, &mut actions),
+            Event::LingerOver if self.phase == Phase::Lingering => self.close(ground, &mut actions),
+            Event::GatherOver | Event::LingerOver => {}
+            Event::Committed(outcome) => self.finish(outcome, ground, &mut actions),
+            Event::Confirmed(outcome) => {
+                // Without facts there is nothing that might have been applied.
+                let outcome = outcome.map(|()| LogIndex::default()).map_err(|_| Loss::NotLeader);
+                self.finish(outcome, ground, &mut actions);
+            }
+            Event::Sweep => self.sweep(ground, &mut actions),
+            Event::Deposed => {
+                self.is_deposed = true;
+                self.end(&mut actions);
+            }
+        }
+        actions
+    }
+
+    fn submit(&mut self, submission: Submission<T>, ground: &Ground<'_>, actions: &mut Vec<Action<T>>) {
+        if self.is_deposed {
+            actions.push(Action::Answer(submission.reply_to, Answer::NotLed(submission.work)));
+            return;
+        }
+        self.queue_bytes += submission.bytes;
+        self.queue.push_back(submission);
+        match self.phase {
+            Phase::Idle if !self.must_begin => {
+                self.phase = Phase::Gathering;
+                actions.push(Action::Gather);
+            }
+            Phase::Lingering if self.is_batch_full() && !self.must_begin => self.close(ground, actions),
+            _ => {}
+        }
+    }
+
+    fn sweep(&mut self, ground: &Ground<'_>, actions: &mut Vec<Action<T>>) {
+        let is_command_due = ground.state.commands_due_us().is_some_and(|due_us| due_us <= ground.now.0);
+        let mut streams = ground.state.streams_to_expire(ground.now, ground.limits.stream_age_max);
+        self.is_sweep_due = is_command_due || streams.next().is_some();
+        if self.is_sweep_due && self.phase == Phase::Idle && !self.must_begin {
+            self.close(ground, actions);
+        }
+    }
+
+    /// Decides what waits, up to the bound of an entry, and lets it go.
+    fn close(&mut self, ground: &Ground<'_>, actions: &mut Vec<Action<T>>) {
+        if self.is_deposed {
+            return;
+        }
+        let mut decider = Decider::new(ground.state, ground.catalog, ground.limits, ground.now);
+        let mut batch = Batch { decided: Vec::new(), swept: Vec::new(), is_beginning: self.must_begin };
+        if self.must_begin {
+            decider.begin_leadership(self.node);
+        } else {
+            if std::mem::take(&mut self.is_sweep_due) {
+                batch.swept = decider.sweep(SWEEP_FACTS_MAX);
+            }
+            self.decide_queue(&mut decider, &mut batch);
+        }
+        if !decider.is_empty() {
+            actions.push(Action::Propose(decider.finish().encode_to_vec().into()));
+        } else if batch.decided.is_empty() {
+            self.phase = Phase::Idle;
+            return;
+        } else {
+            actions.push(Action::Confirm);
+        }
+        self.in_flight = Some(batch);
+        self.phase = Phase::InFlight;
+    }
+
+    fn decide_queue(&mut self, decider: &mut Decider<'_>, batch: &mut Batch<T>) {
+        let mut bytes = 0;
+        while let Some(next) = self.queue.front() {
+            let estimate = bytes.max(decider.payload_bytes()) + next.bytes;
+            if !batch.decided.is_empty() && estimate > self.bounds.payload_bytes_max {
+                break;
+            }
+            let Some(Submission { work, bytes: taken, reply_to }) = self.queue.pop_front() else { break };
+            self.queue_bytes -= taken;
+            bytes += taken;
+            let decided = match work {
+                Work::Request(request) => {
+                    let decision = decider.decide(&request);
+                    Decided::Request(request, decision)
+                }
+                Work::Step(step) => {
+                    let decision = decider.step_service(&step);
+                    Decided::Step(step, decision)
+                }
+                Work::Delivered(commands) => {
+                    decider.mark_delivered(commands.iter().map(|(device, id)| (*device, id.as_str())));
+                    Decided::Delivered(commands)
+                }
+            };
+            batch.decided.push((reply_to, decided));
+        }
+    }
+
+    fn finish(&mut self, outcome: Result<LogIndex, Loss>, ground: &Ground<'_>, actions: &mut Vec<Action<T>>) {
+        let Some(batch) = self.in_flight.take() else { return };
+        self.phase = Phase::Idle;
+        let had_company = batch.decided.len() > 1 || !self.queue.is_empty();
+        match outcome {
+            Ok(index) => {
+                if batch.is_beginning {
+                    self.must_begin = false;
+                    actions.push(Action::Begun);
+                }
+                batch.release(index, actions);
+            }
+            Err(loss) => {
+                batch.refuse(loss, actions);
+                match loss {
+                    Loss::NotLeader => self.is_deposed = true,
+                    Loss::Unknown => {
+                        self.must_begin = true;
+                        if !self.is_deposed {
+                            self.phase = Phase::Lingering;
+                            actions.push(Action::Linger(BEGIN_RETRY));
+                        }
+                    }
+                }
+            }
+        }
+        if self.is_deposed {
+            self.end(actions);
+        } else if self.phase == Phase::Idle {
+            self.begin_next(had_company, ground, actions);
+        }
+    }
+
+    /// After a commit: those who were answered may be about to ask again.
+    fn begin_next(&mut self, had_company: bool, ground: &Ground<'_>, actions: &mut Vec<Action<T>>) {
+        if self.is_batch_full() || (!self.queue.is_empty() && (!had_company || self.bounds.linger_max.is_zero())) {
+            self.close(ground, actions);
+        } else if had_company && !self.bounds.linger_max.is_zero() {
+            self.phase = Phase::Lingering;
+            actions.push(Action::Linger(self.bounds.linger_max));
+        }
+    }
+
+    fn is_batch_full(&self) -> bool {
+        self.queue_bytes >= self.bounds.payload_bytes_max
+    }
+
+    /// Hands back what was not decided; what is in flight is still answered.
+    fn end(&mut self, actions: &mut Vec<Action<T>>) {
+        self.queue_bytes = 0;
+        for submission in self.queue.drain(..) {
+            actions.push(Action::Answer(submission.reply_to, Answer::NotLed(submission.work)));
+        }
+        if self.in_flight.is_none() && self.phase != Phase::Ended {
+            self.phase = Phase::Ended;
+            actions.push(Action::End);
+        }
+    }
+}
+
+impl<T> Batch<T> {
+    fn release(self, index: LogIndex, actions: &mut Vec<Action<T>>) {
+        actions.extend(self.swept.into_iter().map(Action::Effect));
+        let mut effects = Vec::new();
+        for (reply_to, decided) in self.decided {
+            let answer = match decided {
+                Decided::Request(_, Some(mut decision)) => {
+                    effects.append(&mut decision.effects);
+                    Answer::Reply(decision.reply_at(index))
+                }
+                Decided::Request(_, None) => {
+                    Answer::Reply(Reply::Failure(message::Failure::invalid("request", "the request asks for nothing")))
+                }
+                Decided::Step(_, decision) => Answer::Stepped(decision.map(|mut decision| {
+                    effects.append(&mut decision.effects);
+                    (index, decision)
+                })),
+                Decided::Delivered(_) => Answer::Noted,
+            };
+            actions.push(Action::Answer(reply_to, answer));
+        }
+        actions.extend(effects.into_iter().map(Action::Effect));
+    }
+
+    fn refuse(self, loss: Loss, actions: &mut Vec<Action<T>>) {
+        for (reply_to, decided) in self.decided {
+            let answer = match loss {
+                Loss::Unknown => Answer::Unknown,
+                Loss::NotLeader => Answer::NotLed(match decided {
+                    Decided::Request(request, _) => Work::Request(request),
+                    Decided::Step(step, _) => Work::Step(step),
+                    Decided::Delivered(commands) => Work::Delivered(commands),
+                }),
+            };
+            actions.push(Action::Answer(reply_to, answer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! The bytes of the log and of the state's pages: an entry with every fact, and the pages that it leads to.
+//!
+//! A difference to the fixtures means that stored data would be read otherwise: raise the format instead. To write new
+//! fixtures, run with `KVARTER_WRITE_FIXTURES=1`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+use std::path::Path;
+
+use bytes::Bytes;
+use kvarter_actors::message::{self, fact::Fact};
+use kvarter_actors::{AttributeNumber, DeviceNumber, Point, ReadingMark, ShardState, StreamId, Value, ValueRef};
+use kvarter_cluster::{LogIndex, PageId, StateMachine};
+use prost::Message;
+
+const TIME_US: i64 = 1_767_225_600_000_000;
+
+fn readings() -> message::ReadingsReported {
+    let mut readings = message::Readings { base_us: TIME_US, ..Default::default() };
+    let place = Point { latitude_e7: 561_500_000, longitude_e7: -102_000_000 };
+    for (attribute, offset_us, value) in [
+        (1, -3, ValueRef::Number(40.5)),
+        (2, 4, ValueRef::Integer(-7)),
+        (3, 5, ValueRef::Boolean(true)),
+        (4, 6, ValueRef::Text("on")),
+        (5, 7, ValueRef::Point(place)),
+    ] {
+        readings.push(DeviceNumber(0), AttributeNumber(attribute), TIME_US + offset_us, value);
+    }
+    let marks = [(true, false), (false, false), (true, true), (true, false), (true, false)];
+    let mark = marks.map(|(is_in_range, is_late)| ReadingMark::new(is_in_range, is_late).0).to_vec();
+    message::ReadingsReported { readings: Some(readings), mark }
+}
+
+fn registered(device: u32, name: &str) -> Fact {
+    Fact::DeviceRegistered(message::DeviceRegistered {
+        device,
+        name: name.into(),
+        kind: "luminaire".into(),
+        location: Some(message::Point { latitude_e7: 561_500_000, longitude_e7: 102_000_000 }),
+        labels: BTreeMap::from([("street".into(), "Algade".into())]),
+    })
+}
+
+fn stream_facts(stream: &Bytes, lost: &Bytes) -> Vec<Fact> {
+    let opened = |stream: &Bytes| {
+        let (stream, client) = (stream.clone(), "client:gateway".into());
+        Fact::StreamOpened(message::StreamOpened { stream, client, node: 2, issued_us: TIME_US - 9 })
+    };
+    vec![
+        opened(stream),
+        opened(lost),
+        Fact::SessionsOpened(message::SessionsOpened { stream: stream.clone(), device: vec![0, 1] }),
+        Fact::StreamClosed(message::StreamClosed { stream: stream.clone(), node: 2 }),
+        Fact::StreamExpired(message::StreamExpired { stream: lost.clone() }),
+    ]
+}
+
+fn command_facts() -> Vec<Fact> {
+    let value = Some(Value::Number(20.0).to_message());
+    let issued = |id: &str| {
+        Fact::CommandIssued(message::CommandIssued {
+            device: 0,
+            id: id.into(),
+            action: "set_level".into(),
+            arguments: vec![message::Argument { name: "level".into(), value: value.clone() }],
+            deadline_us: TIME_US + 30_000_000,
+            priority: 3,
+            service: "old-town/lighting".into(),
+            traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        })
+    };
+    let changed = |id: &str, state: u32, detail: &str| {
+        let (id, detail) = (id.into(), detail.into());
+        Fact::CommandChanged(message::CommandChanged { device: 0, id, state, detail })
+    };
+    vec![
+        issued("c-1"),
+        issued("c-2"),
+        changed("c-1", 2, ""),
+        changed("c-2", 4, "lamp is broken"),
+        issued("c-3"),
+        changed("c-3", 3, ""),
+        Fact::CommandForgotten(message::CommandForgotten { device: 0, id: "c-3".into() }),
+    ]
+}
+
+fn facts() -> message::Facts {
+    let (stream, lost) = (StreamId(7).to_message(), StreamId(1 << 100).to_message());
+    let set = vec![message::DesiredAttribute { attribute: 1, value: Some(Value::Number(20.0).to_message()) }];
+    let service = || "old-town/lighting".to_owned();
+    let mut facts = vec![
+        Fact::LeadershipBegan(message::LeadershipBegan { node: 3 }),
+        registered(0, "old-town/lamp-1"),
+        registered(1, "old-town/lamp-2"),
+    ];
+    facts.extend(stream_facts(&stream, &lost));
+    facts.extend([
+        Fact::ReadingsReported(readings()),
+        Fact::ReadingsAccepted(message::ReadingsAccepted {
+            stream,
+            sequence: 12,
+            stored: 4,
+            late: 1,
+            duplicate: 2,
+            rejected: 3,
+        }),
+        Fact::DesiredChanged(message::DesiredChanged { device: 0, set, clear: vec![6] }),
+    ]);
+    facts.extend(command_facts());
+    facts.extend([
+        Fact::ServiceStepped(message::ServiceStepped {
+            service: service(),
+            cursor_index: 41,
+            cursor_ordinal: 2,
+            state: Some(Bytes::from_static(b"state")),
+        }),
+        Fact::ServiceModeSet(message::ServiceModeSet { service: service(), mode: 2 }),
+        Fact::DeviceRetired(message::DeviceRetired { device: 1 }),
+    ]);
+    message::Facts {
+        format: 1,
+        time_us: TIME_US,
+        facts: facts.into_iter().map(|fact| message::Fact { fact: Some(fact) }).collect(),
+        traceparents: vec!["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()],
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string grows");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Bytes {
+    let digits: Vec<_> = text.trim().chars().map(|digit| digit.to_digit(16).expect("a hex digit")).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).expect("two hex digits")).collect()
+}
+
+/// The fixture's text; written first when that is asked for.
+fn fixture(name: &str, current: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    if std::env::var_os("KVARTER_WRITE_FIXTURES").is_some() {
+        std::fs::write(&path, current).expect("the fixture can be written");
+    }
+    std::fs::read_to_string(&path).expect("the fixture can be read")
+}
+
+fn encode(state: &ShardState) -> Vec<(PageId, Bytes)> {
+    let pages = state.pages().into_iter().map(|page| {
+        let mut bytes = Vec::new();
+        page.encode(&mut bytes);
+        (page.id, Bytes::from(bytes))
+    });
+    pages.collect()
+}
+
+#[test]
+fn an_entry_of_every_fact_has_the_bytes_that_it_always_had() {
+    let facts = facts();
+    let types: HashSet<_> =
+        facts.facts.iter().map(|fact| std::mem::discriminant(fact.fact.as_ref().unwrap())).collect();
+    assert_eq!(types.len(), 15, "every type of fact is in the entry");
+    let stored = fixture("facts.hex", &(hex(&facts.encode_to_vec()) + "\n"));
+    assert_eq!(hex(&facts.encode_to_vec()), stored.trim());
+    assert_eq!(ShardState::decode(&unhex(&stored)).unwrap(), facts);
+}
+
+#[test]
+fn the_pages_after_it_have_the_bytes_that_they_always_had() {
+    let mut state = ShardState::default();
+    state.apply(LogIndex(42), &facts());
+    let pages = encode(&state);
+    let lines: Vec<_> = pages.iter().map(|(id, bytes)| format!("{}/{} {}", id.table, id.number, hex(bytes))).collect();
+    let stored = fixture("pages.hex", &(lines.join("\n") + "\n"));
+    assert_eq!(lines, stored.lines().collect::<Vec<_>>());
+    let mut stored = stored.lines().map(|line| {
+        let (id, bytes) = line.split_once(' ').expect("a page's id and bytes");
+        let (table, number) = id.split_once('/').expect("a page's table and number");
+        (PageId { table: table.parse().unwrap(), number: number.parse().unwrap() }, unhex(bytes))
+    });
+    assert_eq!(encode(&ShardState::restore(&mut stored).unwrap()), pages);
+}
+
+#[test]
+fn bytes_of_another_format_are_refused() {
+    let newer = message::Facts { format: 2, ..facts() };
+    let error = ShardState::decode(&newer.encode_to_vec().into()).unwrap_err();
+    assert_eq!(error.to_string(), "damaged bytes: facts of format 2, this program knows 1");
+    assert!(ShardState::decode(&Bytes::from_static(b"\xff\xff")).is_err());
+    let page = (PageId { table: 1, number: 0 }, Bytes::new());
+    assert!(ShardState::restore(&mut [page].into_iter()).is_err());
+    let unknown = (PageId { table: 77, number: 0 }, Bytes::new());
+    assert!(ShardState::restore(&mut [unknown].into_iter()).is_err());
+}
