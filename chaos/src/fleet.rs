@@ -1,0 +1,127 @@
+//! The node processes under test, as the development cluster describes them in its state file, and the fault that ends one.
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde::Deserialize;
+
+/// One node process. The file has more, e.g. its addresses, which clients get from their profile.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct NodeProcess {
+    pub id: u64,
+    pub pid: i32,
+    /// Host and port of its public API.
+    pub api_address: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    #[error("can not read the state file {}: {source}; does the cluster run?", file.display())]
+    Unreadable { file: PathBuf, source: io::Error },
+    #[error("the state file {} is not valid: {source}", file.display())]
+    Malformed { file: PathBuf, source: serde_json::Error },
+    #[error("node {id} is not in the state file")]
+    UnknownNode { id: u64 },
+    #[error("node {id}: {pid} is not the id of a process")]
+    NoProcess { id: u64, pid: i32 },
+    #[error("can not kill process {pid} of node {id}: {source}")]
+    NotKilled { id: u64, pid: i32, source: io::Error },
+}
+
+/// The nodes of one cluster on this machine. Process ids are read again for each use: a killed node comes back with a new one.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    state_file: PathBuf,
+}
+
+impl Fleet {
+    /// `state_file` is a JSON array of nodes with `id`, `pid` and `api_address`.
+    pub fn open(state_file: &Path) -> Result<Self, FleetError> {
+        let fleet = Self { state_file: state_file.to_owned() };
+        fleet.nodes()?;
+        Ok(fleet)
+    }
+
+    /// All nodes, in the order of their ids.
+    pub fn nodes(&self) -> Result<Vec<NodeProcess>, FleetError> {
+        let file = || self.state_file.clone();
+        let text = std::fs::read(&self.state_file).map_err(|source| FleetError::Unreadable { file: file(), source })?;
+        let mut nodes: Vec<NodeProcess> =
+            serde_json::from_slice(&text).map_err(|source| FleetError::Malformed { file: file(), source })?;
+        nodes.sort_by_key(|node| node.id);
+        Ok(nodes)
+    }
+
+    pub fn node(&self, id: u64) -> Result<NodeProcess, FleetError> {
+        self.nodes()?.into_iter().find(|node| node.id == id).ok_or(FleetError::UnknownNode { id })
+    }
+
+    /// Kills the process of node `id` as a power failure would: it has no chance to react. Returns what was killed.
+    pub fn kill(&self, id: u64) -> Result<NodeProcess, FleetError> {
+        let node = self.node(id)?;
+        let pid = node.process()?;
+        let not_killed = |source: rustix::io::Errno| FleetError::NotKilled { id, pid: node.pid, source: source.into() };
+        kill_process(pid, Signal::KILL).map_err(not_killed)?;
+        Ok(node)
+    }
+}
+
+impl NodeProcess {
+    /// Whether the process still exists; one that ended and was not waited for yet counts as existing.
+    pub fn exists(&self) -> bool {
+        self.process().is_ok_and(|pid| test_kill_process(pid).is_ok())
+    }
+
+    fn process(&self) -> Result<Pid, FleetError> {
+        // 0, negative numbers and 1 name groups of processes and the system's first: none of them is a node.
+        let named = if self.pid > 1 { Pid::from_raw(self.pid) } else { None };
+        named.ok_or(FleetError::NoProcess { id: self.id, pid: self.pid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn state_file(dir: &tempfile::TempDir, text: &str) -> PathBuf {
+        let file = dir.path().join("fleet.json");
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn fleet_of(dir: &tempfile::TempDir, pid: i64) -> Result<Fleet, FleetError> {
+        let text = format!(r#"[{{"id": 2, "pid": {pid}, "api_address": "127.0.0.1:1", "admin_address": "127.0.0.1:2"}}]"#);
+        Fleet::open(&state_file(dir, &text))
+    }
+
+    #[test]
+    fn a_killed_process_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
+        let fleet = fleet_of(&dir, child.id().into()).unwrap();
+        let node = fleet.kill(2).unwrap();
+        let status = child.wait().unwrap();
+        assert!(!status.success() && status.code().is_none(), "ended by a signal");
+        assert!(!node.exists());
+        assert!(matches!(fleet.kill(2), Err(FleetError::NotKilled { id: 2, .. })));
+    }
+
+    #[test]
+    fn groups_of_processes_are_never_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        for pid in [0, 1, -1] {
+            assert!(matches!(fleet_of(&dir, pid).unwrap().kill(2), Err(FleetError::NoProcess { .. })));
+        }
+    }
+
+    #[test]
+    fn a_wrong_state_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let malformed = Fleet::open(&state_file(&dir, "{}")).unwrap_err().to_string();
+        assert!(malformed.contains("fleet.json"), "{malformed}");
+        assert!(matches!(Fleet::open(Path::new("/nowhere/fleet.json")), Err(FleetError::Unreadable { .. })));
+        assert!(matches!(fleet_of(&dir, 5).unwrap().node(9), Err(FleetError::UnknownNode { id: 9 })));
+    }
+}

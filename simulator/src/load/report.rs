@@ -1,0 +1,98 @@
+//! What a load saw, for people and programs.
+use std::time::Duration;
+
+use kvarter_api::StreamTotals;
+use serde::Serialize;
+
+use super::Ledger;
+use super::lane::LaneOutcome;
+use crate::latency::{Latencies, LatencySummary};
+
+/// A load on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoadProgress {
+    pub elapsed: Duration,
+    pub totals: StreamTotals,
+}
+
+/// A load that is over.
+#[derive(Clone, Debug)]
+pub struct LoadOutcome {
+    pub report: LoadReport,
+    /// What the devices of each lane know themselves.
+    pub ledgers: Vec<Ledger>,
+    /// Why streams ended before their time.
+    pub failures: Vec<String>,
+}
+
+/// The figures of a load. `stored + late + duplicate + rejected + unanswered == sent`, unless a shard accepted readings whose
+/// acknowledgement was lost for good: those count twice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LoadReport {
+    pub sent: u64,
+    pub stored: u64,
+    pub late: u64,
+    pub duplicate: u64,
+    pub rejected: u64,
+    /// Readings without an answer when the patience was over.
+    pub unanswered: u64,
+    /// Shards that the devices belong to.
+    pub shards: usize,
+    /// From the start to the last acknowledgement.
+    pub elapsed_s: f64,
+    /// Acknowledged readings in a second of `elapsed_s`.
+    pub rate_per_s: f64,
+    /// From the moment a reading was due to its acknowledgement.
+    #[serde(flatten)]
+    pub latency: LatencySummary,
+    /// Connections that were lost and brought back.
+    pub disconnects: u64,
+    /// Streams that ended before their time, and devices that could not be attached again.
+    pub errors: u64,
+}
+
+impl LoadProgress {
+    pub(super) fn sum(elapsed: Duration, lanes: impl Iterator<Item = StreamTotals>) -> Self {
+        Self { elapsed, totals: lanes.fold(StreamTotals::default(), sum) }
+    }
+}
+
+impl LoadOutcome {
+    pub(super) fn merge(lanes: Vec<LaneOutcome>, shards: usize) -> Self {
+        let totals = lanes.iter().map(|lane| lane.totals).fold(StreamTotals::default(), sum);
+        let mut latencies = Latencies::default();
+        lanes.iter().for_each(|lane| latencies.merge(&lane.latencies));
+        let elapsed_s = lanes.iter().map(|lane| lane.elapsed).max().unwrap_or_default().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a load has far fewer than 2^53 readings")]
+        let acknowledged = totals.acknowledged as f64;
+        let failures: Vec<String> =
+            lanes.iter().filter_map(|lane| lane.failure.as_ref()).map(ToString::to_string).collect();
+        let report = LoadReport {
+            sent: totals.sent,
+            stored: totals.stored,
+            late: totals.late,
+            duplicate: totals.duplicate,
+            rejected: totals.rejected,
+            unanswered: totals.sent - totals.acknowledged,
+            shards,
+            elapsed_s,
+            rate_per_s: if elapsed_s > 0.0 { acknowledged / elapsed_s } else { 0.0 },
+            latency: latencies.summary(),
+            disconnects: lanes.iter().map(|lane| lane.disconnects).sum(),
+            errors: lanes.iter().map(|lane| lane.detached).sum::<u64>() + failures.len() as u64,
+        };
+        Self { report, ledgers: lanes.into_iter().map(|lane| lane.ledger).collect(), failures }
+    }
+}
+
+/// Totals of streams that have no reading in common.
+pub(crate) fn sum(left: StreamTotals, right: StreamTotals) -> StreamTotals {
+    StreamTotals {
+        sent: left.sent + right.sent,
+        acknowledged: left.acknowledged + right.acknowledged,
+        stored: left.stored + right.stored,
+        late: left.late + right.late,
+        duplicate: left.duplicate + right.duplicate,
+        rejected: left.rejected + right.rejected,
+    }
+}

@@ -1,0 +1,3 @@
+//! Plays a world.
+mod pace;
+pub use pace::{NotASpeed, Speed};
