@@ -1,13 +1,37 @@
 //! The front door: the city on this node, and the way to any shard from here.
-use std::collections::BTreeMap;
+//!
+//! [`City::start`] keeps an actor for each shard that this node leads (`keeper`), [`City::call`] brings a request to
+//! whoever can answer it (`call`, `answer`), [`PeerDoor`] answers other nodes, [`City::feed`] reads what was committed,
+//! [`City::open_mailbox`] receives what is delivered. Deliberately not here: what requests come to, which is
+//! [`crate::Decider`]'s.
+
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kvarter_cluster::{Cluster, LogIndex, NodeId, ShardId};
-use tokio::sync::{mpsc, watch};
+use kvarter_cluster::{Cluster, LogIndex, ShardId, View};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-// `message` is the module of generated kvarter.city.v1 types; `Facts` the decoded entry; `Catalog` the compiled kinds.
-use crate::{Catalog, ShardCounters, ShardState, message};
+use crate::message::{self, Failure, FailureReason};
+use crate::shard::DeviceCounters;
+use crate::{Catalog, DeviceNumber, DistrictName, Kind, Limits, ShardCounters, ShardState, StreamId};
+
+mod answer;
+mod call;
+mod door;
+mod feed;
+mod keeper;
+mod kinds;
+mod mailbox;
+
+pub use door::PeerDoor;
+pub use feed::{CityFeed, FeedEntry};
+pub(crate) use mailbox::Mailboxes;
+pub use mailbox::{StreamDelivery, StreamMailbox};
+
+use keeper::{Keeper, LedShards};
 
 /// What a caller brings along.
 #[derive(Clone, Debug)]
@@ -20,106 +44,184 @@ pub struct CallContext {
 
 #[derive(Clone, Debug)]
 pub struct CityConfig {
+    /// How long a shard's batch waits for company while others are in use; zero: not at all.
     pub linger_max: Duration,
+    /// Devices of a district that are not retired.
     pub district_devices_max: usize,
+    /// Device actors of this node, all shards together.
     pub device_actors_max: usize,
+    /// Requests that wait at one shard.
     pub inbox_requests_max: usize,
+    /// A stream that was not used for so long expires.
     pub stream_age_max: Duration,
 }
 
-/// Deliveries for one stream, read by the gateway that holds it.
-pub struct StreamMailbox {
-    pub deliveries: mpsc::Receiver<StreamDelivery>,
+/// Counters of this node's device actors since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceActorCounters {
+    /// Actors that are there now.
+    pub active: u64,
+    /// Actors that panicked or gave up.
+    pub failed: u64,
+    /// Devices whose actor failed too often to be started again.
+    pub quarantined: u64,
 }
 
-pub struct StreamDelivery {
-    pub shard: ShardId,
-    pub epoch: u64,
-    pub delivery: message::Delivery,
+pub(crate) struct Inner {
+    cluster: Arc<Cluster<ShardState>>,
+    config: CityConfig,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    mailboxes: Arc<Mailboxes>,
+    led: Arc<LedShards>,
+    room: Arc<Semaphore>,
+    counters: Arc<DeviceCounters>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
-/// Facts of one entry as readers see them.
-pub struct FeedEntry {
-    pub index: LogIndex,
-    pub facts: Arc<message::Facts>,
-}
-
-/// The city on this node.
+/// The city on this node. Clones are the same city.
 #[derive(Clone)]
-pub struct City {}
+pub struct City {
+    inner: Arc<Inner>,
+}
 
 impl City {
     /// Starts the actors of every shard that this node leads, now and later; loads the built-in kinds into the meta group.
     /// The peer handler must be given to `Cluster::start` before: see [`PeerDoor`].
     pub async fn start(cluster: Arc<Cluster<ShardState>>, door: PeerDoor, config: CityConfig) -> City {
-        let _ = (cluster, door, config);
-        todo!()
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (published, catalog) = watch::channel(kinds::compile(&cluster.meta()).unwrap_or_default());
+        tasks.spawn(kinds::follow(cluster.meta_changes(), published, stop.clone()));
+        tasks.spawn(kinds::load_built_in(Arc::clone(&cluster), stop.clone()));
+        let room = config.device_actors_max.min(Semaphore::MAX_PERMITS);
+        let inner = Arc::new(Inner {
+            cluster,
+            config,
+            catalog,
+            mailboxes: Arc::default(),
+            led: Arc::default(),
+            room: Arc::new(Semaphore::new(room)),
+            counters: Arc::default(),
+            tasks,
+            stop,
+        });
+        door.open(&inner);
+        inner.tasks.spawn(Arc::new(inner.keeper()).keep_all());
+        City { inner }
     }
+
     pub fn cluster(&self) -> &Arc<Cluster<ShardState>> {
-        todo!()
+        &self.inner.cluster
     }
+
     /// The compiled catalog; follows the meta group.
     pub fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
-        todo!()
+        self.inner.catalog.clone()
     }
-    /// Adds or extends a kind; the error is for the caller.
-    pub async fn put_kind(&self, kind: crate::Kind) -> Result<crate::Kind, message::Failure> {
-        let _ = kind;
-        todo!()
+
+    /// Adds a kind, or extends the one of its name. `INVALID`: it breaks a rule, or changes what must stay.
+    pub async fn put_kind(&self, kind: Kind) -> Result<Kind, Failure> {
+        kinds::put(&self.inner.cluster, self.catalog(), kind).await
     }
+
     /// The shard of a district that exists.
     pub fn shard_of(&self, district: &str) -> Option<ShardId> {
-        let _ = district;
-        todo!()
+        self.inner.cluster.meta().districts.get(district).copied()
     }
+
     /// The shard of `district`, created on first use.
-    pub async fn assign_district(&self, district: &str) -> Result<ShardId, message::Failure> {
-        let _ = district;
-        todo!()
+    pub async fn assign_district(&self, district: &str) -> Result<ShardId, Failure> {
+        let name = DistrictName::parse(district).map_err(|error| Failure::invalid("district", error.to_string()))?;
+        match self.shard_of(name.as_str()) {
+            Some(shard) => Ok(shard),
+            None => {
+                let assigned = self.inner.cluster.assign_district(name.as_str()).await;
+                assigned.map_err(|error| kinds::failure_of(&error))
+            }
+        }
     }
+
     /// Answers `request` at the shard's leader, here or one hop away. Retries `NOT_LEADER` with backoff and jitter until the
-    /// deadline, never `UNKNOWN`. Bounded-staleness reads and `ReadFeed` are answered by any replica that can.
-    pub async fn call(&self, request: message::ShardRequest, context: CallContext) -> Result<message::shard_reply::Reply, message::Failure> {
-        let _ = (request, context);
-        todo!()
+    /// deadline, never `UNKNOWN` or `OVERLOADED`. Bounded-staleness reads and `ReadFeed` are answered by any replica that can.
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn call(
+        &self,
+        request: message::ShardRequest,
+        context: CallContext,
+    ) -> Result<message::shard_reply::Reply, Failure> {
+        if self.inner.stop.is_cancelled() {
+            return Err(Failure::new(FailureReason::NotLeader, "the node is shutting down"));
+        }
+        self.inner.call(Box::new(request), context).await
     }
-    /// Makes this node the place where deliveries for `stream` arrive, until the mailbox is dropped.
+
+    /// Makes this node the place where deliveries for `stream` arrive, until the mailbox is dropped. An older mailbox of the
+    /// stream ends.
     pub fn open_mailbox(&self, stream: u128) -> StreamMailbox {
-        let _ = stream;
-        todo!()
+        self.inner.mailboxes.open(StreamId(stream))
     }
-    /// Entries of `shard` behind `after`, from the local replica if it has one and keeps them, else from another.
-    /// `Err(GONE)` when no replica keeps them; the message's `totals` are unused.
+
+    /// Entries of `shard` behind `after`, from the local replica while it keeps them, else from another.
     pub fn feed(&self, shard: ShardId, after: LogIndex) -> CityFeed {
-        let _ = (shard, after);
-        todo!()
+        let local = self.inner.cluster.shard(shard).map(|handle| handle.feed(after));
+        CityFeed { inner: Arc::clone(&self.inner), shard, position: after, local }
     }
-    /// A fresh view of the shard's counters on the local replica.
+
+    /// What the local replica of `shard` has applied; `None` without one.
+    pub fn view(&self, shard: ShardId) -> Option<Arc<View<ShardState>>> {
+        Some(self.inner.cluster.shard(shard)?.view())
+    }
+
+    /// The shard's counters as the local replica has them.
     pub fn counters(&self, shard: ShardId) -> Option<ShardCounters> {
-        let _ = shard;
-        todo!()
+        Some(self.view(shard)?.state.counters())
     }
-    /// Stops the actors of all shards, waits for their end.
+
+    /// Name `{district}/{device}` and kind of a device, retired or not, as the local replica has them.
+    pub fn device_identity(&self, shard: ShardId, device: DeviceNumber) -> Option<(String, String)> {
+        let view = self.view(shard)?;
+        let (name, kind) = view.state.identity(device)?;
+        Some((name.to_owned(), kind.to_owned()))
+    }
+
+    /// How this node's device actors fare.
+    pub fn device_actors(&self) -> DeviceActorCounters {
+        let Inner { room, config, counters, .. } = &*self.inner;
+        let cap = config.device_actors_max.min(Semaphore::MAX_PERMITS);
+        DeviceActorCounters {
+            active: cap.saturating_sub(room.available_permits()) as u64,
+            failed: counters.failed.load(Ordering::Relaxed),
+            quarantined: counters.quarantined.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops the actors of all shards and waits for their end. What is in flight is still answered, within bounds.
     pub async fn shutdown(&self) {
-        todo!()
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 }
 
-/// Answers peers: give it to `Cluster::start`, then to `City::start`. Requests before that are answered `NOT_LEADER`.
-#[derive(Clone, Default)]
-pub struct PeerDoor {}
-
-pub struct CityFeed {}
-
-impl CityFeed {
-    /// The next entries, at least one unless the failure says why not. Cancel safe.
-    pub async fn next(&mut self) -> Result<Vec<FeedEntry>, message::Failure> {
-        todo!()
-    }
-    pub fn position(&self) -> LogIndex {
-        todo!()
+impl Inner {
+    fn keeper(&self) -> Keeper {
+        let limits = Limits {
+            district_devices_max: u32::try_from(self.config.district_devices_max).unwrap_or(u32::MAX),
+            stream_age_max: self.config.stream_age_max,
+            ..Limits::default()
+        };
+        Keeper {
+            cluster: Arc::clone(&self.cluster),
+            config: self.config.clone(),
+            limits: Arc::new(limits),
+            catalog: self.catalog.clone(),
+            mailboxes: Arc::clone(&self.mailboxes),
+            led: Arc::clone(&self.led),
+            room: Arc::clone(&self.room),
+            counters: Arc::clone(&self.counters),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        }
     }
 }
-
-#[allow(dead_code)]
-type Unused = (BTreeMap<NodeId, ()>, LogIndex);

@@ -4,21 +4,28 @@
 //! (facts change twins) and [`Reader`] (twins are read). Deliberately not here: Raft, disks, sockets and the public API.
 
 mod apply;
+mod backoff;
 mod catalog;
 mod city;
 mod decide;
+mod device;
 mod failure;
 mod id;
 mod kind;
+mod lighting;
 mod name;
 mod read;
 mod reading;
+mod service;
+mod shard;
 mod state;
 mod value;
 
 pub use apply::ordinals;
 pub use catalog::{Catalog, YamlError};
-pub use city::{CallContext, City, CityConfig, CityFeed, FeedEntry, PeerDoor, StreamDelivery, StreamMailbox};
+pub use city::{
+    CallContext, City, CityConfig, CityFeed, DeviceActorCounters, FeedEntry, PeerDoor, StreamDelivery, StreamMailbox,
+};
 pub use decide::{
     Decider, Decision, Effect, Limits, STEP_COMMANDS_MAX, ServiceCommand, ServiceStep, StepDecision, StepError,
 };

@@ -275,13 +275,9 @@ impl Lighting {
                 Some(lamp) => lamp.describe(location, &registered.labels),
                 None => self.lamps.insert(device, Lamp::new(location, &registered.labels)),
             },
-            SENSOR_KIND => match self.sensors.get_mut(&device) {
-                Some(sensor) => sensor.location = location,
-                None if self.sensors.len() < SENSORS_MAX => {
-                    self.sensors.insert(device, Sensor::silent(location));
-                }
-                None => return false,
-            },
+            SENSOR_KIND if self.sensors.len() < SENSORS_MAX || self.sensors.contains_key(&device) => {
+                self.sensors.entry(device).or_insert_with(|| Sensor::silent(location)).location = location;
+            }
             _ => return false,
         }
         self.must_assign = true;

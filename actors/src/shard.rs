@@ -1,8 +1,8 @@
 //! A shard that this node leads: its one writer, and the actors of its devices and services.
 //!
-//! Start at [`WritePath`] (pure: requests become batches, batches become entries, answers wait for the commit) and
-//! [`ShardActor`], which runs what it says. [`Inbox`] is the only way in, and bounds what waits. [`Slots`] decides which
-//! devices have an actor, [`Outbox`] how deliveries leave. Deliberately not here: what a request comes to, which is
+//! Start at `state` (pure: requests become batches, batches become entries, answers wait for the commit) and
+//! [`ShardActor`], which runs what it says. [`Inbox`] is the only way in, and bounds what waits. `slots` decides which
+//! devices have an actor, `outbox` how deliveries leave. Deliberately not here: what a request comes to, which is
 //! [`crate::Decider`]'s, and who leads, which is the cluster's.
 
 mod actor;
@@ -16,6 +16,8 @@ mod slots;
 mod state;
 
 pub(crate) use actor::{ShardActor, ShardBirth, ShardMessage};
-pub(crate) use confirm::Confirmations;
+pub(crate) use confirm::{Confirmations, Unconfirmed};
+pub(crate) use delivery::Courier;
+pub(crate) use devices::{DeviceCounters, DeviceSurroundings};
 pub(crate) use inbox::{Inbox, InboxBounds, Refusal, ReplyTo};
 pub(crate) use state::{Answer, BatchBounds, Submission, Work};

@@ -91,10 +91,6 @@ impl Lamps {
         self.lamps.get_mut(&device)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.lamps.len()
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (DeviceNumber, &Lamp)> {
         self.lamps.iter().map(|(number, lamp)| (*number, lamp))
     }

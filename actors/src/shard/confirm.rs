@@ -11,10 +11,10 @@ use crate::ShardState;
 const WAITING_MAX: usize = 4_096;
 
 /// Why a read can not be confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unconfirmed {
     NotLeader,
-    TimedOut,
+    NoQuorum,
     Overloaded,
 }
 
@@ -35,10 +35,10 @@ impl Confirmations {
                 while queue.recv_many(&mut round, WAITING_MAX).await > 0 {
                     let outcome = handle.read_index().await.map(|_| ()).map_err(|error| match error {
                         ReadError::NotLeader { .. } => Unconfirmed::NotLeader,
-                        ReadError::Unconfirmed { .. } => Unconfirmed::TimedOut,
+                        ReadError::Unconfirmed { .. } => Unconfirmed::NoQuorum,
                     });
                     // A reader who has gone away needs no answer.
-                    round.drain(..).for_each(|waiter| drop(waiter.send(outcome)));
+                    round.drain(..).for_each(|waiter| drop(waiter.send(outcome.clone())));
                 }
             };
             stop.run_until_cancelled(rounds).await;

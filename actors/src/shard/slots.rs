@@ -31,7 +31,8 @@ enum Slot<A> {
     Activating { actor: A, _permit: OwnedSemaphorePermit },
     Active { actor: A, permit: OwnedSemaphorePermit, idle_since_us: Option<i64> },
     Passivating { _permit: OwnedSemaphorePermit, is_touched: bool },
-    Backoff { until_us: i64 },
+    /// A wake ends it.
+    Backoff,
     Quarantined,
 }
 
@@ -93,7 +94,7 @@ impl<A: Clone> Slots<A> {
                 *is_touched = true;
                 Vec::new()
             }
-            Some(Slot::Backoff { .. } | Slot::Quarantined) => Vec::new(),
+            Some(Slot::Backoff | Slot::Quarantined) => Vec::new(),
             None => self.activate(device),
         }
     }
@@ -138,7 +139,7 @@ impl<A: Clone> Slots<A> {
     pub(crate) fn actor(&self, device: DeviceNumber) -> Option<&A> {
         match self.slots.get(&device)? {
             Slot::Activating { actor, .. } | Slot::Active { actor, .. } => Some(actor),
-            Slot::Passivating { .. } | Slot::Backoff { .. } | Slot::Quarantined => None,
+            Slot::Passivating { .. } | Slot::Backoff | Slot::Quarantined => None,
         }
     }
 
@@ -150,7 +151,7 @@ impl<A: Clone> Slots<A> {
                 *idle_since_us = is_idle.then(|| idle_since_us.unwrap_or(now.0));
             }
             // The last words of an actor that is on its way out.
-            Some(Slot::Passivating { .. } | Slot::Backoff { .. } | Slot::Quarantined) | None => return,
+            Some(Slot::Passivating { .. } | Slot::Backoff | Slot::Quarantined) | None => return,
         }
         self.set_wake(device, wake_at.map(|wake_at| wake_at.0));
     }
@@ -172,7 +173,7 @@ impl<A: Clone> Slots<A> {
             Some(Slot::Passivating { is_touched: true, .. } | Slot::Activating { .. } | Slot::Active { .. }) => {
                 self.activate(device)
             }
-            Some(kept @ (Slot::Backoff { .. } | Slot::Quarantined)) => {
+            Some(kept @ (Slot::Backoff | Slot::Quarantined)) => {
                 self.slots.insert(device, kept);
                 Vec::new()
             }
@@ -193,7 +194,7 @@ impl<A: Clone> Slots<A> {
             return vec![SlotAction::Quarantine(device)];
         }
         let until_us = now.0.saturating_add(RESTART_BACKOFF.delay_us(failures.count, random));
-        self.slots.insert(device, Slot::Backoff { until_us });
+        self.slots.insert(device, Slot::Backoff);
         self.wakes.insert((until_us, device));
         self.wake_of.insert(device, until_us);
         Vec::new()
@@ -205,7 +206,7 @@ impl<A: Clone> Slots<A> {
         while let Some((wake_us, device)) = self.wakes.first().copied().filter(|(wake_us, _)| *wake_us <= now.0) {
             self.wakes.remove(&(wake_us, device));
             self.wake_of.remove(&device);
-            if let Some(Slot::Backoff { .. }) = self.slots.get(&device) {
+            if let Some(Slot::Backoff) = self.slots.get(&device) {
                 self.slots.remove(&device);
             }
             actions.extend(self.touch(device));
@@ -251,9 +252,10 @@ impl<A: Clone> Slots<A> {
     }
 
     /// Actors that are there, and devices in quarantine.
-    pub(crate) fn count(&self) -> (usize, usize) {
+    #[cfg(test)]
+    fn count(&self) -> (usize, usize) {
         let quarantined = self.slots.values().filter(|slot| matches!(slot, Slot::Quarantined)).count();
-        let resting = self.slots.values().filter(|slot| matches!(slot, Slot::Backoff { .. })).count();
+        let resting = self.slots.values().filter(|slot| matches!(slot, Slot::Backoff)).count();
         (self.slots.len() - quarantined - resting, quarantined)
     }
 }

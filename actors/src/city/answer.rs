@@ -1,0 +1,190 @@
+//! Answering a request on this node, without asking another: as leader, or from a replica where that suffices.
+
+use std::time::Duration;
+
+use kvarter_cluster::{FeedError, ShardHandle, ShardId};
+use prost::Message;
+use tokio::time::{Instant, timeout_at};
+
+use crate::city::Inner;
+use crate::city::keeper::LedShard;
+use crate::lighting::Lighting;
+use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
+use crate::service::Service as _;
+use crate::shard::{Answer, Refusal, Unconfirmed, Work};
+use crate::{Reader, Service, ServiceFigures, ShardState};
+
+/// Entries of one answer, and about how long they may be, bytes.
+const FEED_ENTRIES_MAX: usize = 256;
+const FEED_BYTES_MAX: usize = 1024 * 1024;
+
+/// What this node can say to a request.
+pub(crate) enum Here {
+    Answered(Reply),
+    /// Not led here, and no replica here suffices: certainly not applied. The request comes back.
+    NotHere(Box<message::ShardRequest>),
+}
+
+fn failed(reason: FailureReason, text: impl Into<String>) -> Here {
+    Here::Answered(Reply::Failure(Failure::new(reason, text)))
+}
+
+impl Inner {
+    /// Answers `request` here if this node can, until `deadline`.
+    pub(super) async fn answer_here(&self, request: Box<message::ShardRequest>, deadline: Instant) -> Here {
+        let shard = ShardId(request.shard);
+        match &request.request {
+            None => return Here::Answered(Reply::Failure(Failure::invalid("request", "the request asks for nothing"))),
+            Some(Request::ReadFeed(read)) => {
+                return match self.cluster.shard(shard) {
+                    Some(handle) => Here::Answered(read_feed(&handle, *read, deadline).await),
+                    None => Here::NotHere(request),
+                };
+            }
+            Some(asked) => {
+                if let Some(reply) = self.read_stale(shard, asked) {
+                    return Here::Answered(reply);
+                }
+            }
+        }
+        let Some(led) = self.led.get(shard) else { return Here::NotHere(request) };
+        if request.request.as_ref().is_some_and(is_read) {
+            self.read_confirmed(shard, &led, request, deadline).await
+        } else {
+            write(&led, request, deadline).await
+        }
+    }
+
+    /// Answers a read that allows staleness from the local replica, if that is fresh enough.
+    fn read_stale(&self, shard: ShardId, request: &Request) -> Option<Reply> {
+        let staleness_max = staleness_max(request)?;
+        let handle = self.cluster.shard(shard)?;
+        // Before the view is taken, so that the age is an upper bound.
+        let age = handle.staleness();
+        (age <= staleness_max).then(|| self.read(&handle, request, age))
+    }
+
+    async fn read_confirmed(
+        &self,
+        shard: ShardId,
+        led: &LedShard,
+        request: Box<message::ShardRequest>,
+        deadline: Instant,
+    ) -> Here {
+        let (Some(handle), Some(asked)) = (self.cluster.shard(shard), request.request.as_ref()) else {
+            return Here::NotHere(request);
+        };
+        match timeout_at(deadline, led.confirmations.confirm()).await {
+            Ok(Ok(())) => Here::Answered(self.read(&handle, asked, Duration::ZERO)),
+            Ok(Err(Unconfirmed::Overloaded)) => {
+                failed(FailureReason::Overloaded, format!("{shard}: too many reads wait"))
+            }
+            Ok(Err(Unconfirmed::NotLeader | Unconfirmed::NoQuorum)) => Here::NotHere(request),
+            Err(_elapsed) => {
+                failed(FailureReason::NotLeader, format!("{shard}: the leadership was not confirmed in time"))
+            }
+        }
+    }
+
+    /// Answers a read from the replica's view.
+    fn read(&self, handle: &ShardHandle<ShardState>, request: &Request, age: Duration) -> Reply {
+        let (view, catalog) = (handle.view(), self.catalog.borrow().clone());
+        let now = self.cluster.ports().clock.now();
+        let reader = Reader { state: &view.state, catalog: &catalog, applied: view.applied, now, age };
+        if let Request::ReadServices(request) = request {
+            return Reply::ServicesRead(reader.services(request, figures));
+        }
+        reader.read(request).unwrap_or_else(|| Reply::Failure(Failure::invalid("request", "this is no read")))
+    }
+}
+
+async fn write(led: &LedShard, request: Box<message::ShardRequest>, deadline: Instant) -> Here {
+    let shard = ShardId(request.shard);
+    let unknown = || failed(FailureReason::Unknown, format!("{shard}: whether the request was applied is unknown"));
+    let answer = match led.inbox.submit(request) {
+        Ok(answer) => answer,
+        Err(Refusal::Overloaded(failure)) => return Here::Answered(Reply::Failure(failure)),
+        Err(Refusal::NotLed(request)) => return Here::NotHere(request),
+    };
+    match timeout_at(deadline, answer).await {
+        Ok(Ok(Answer::Reply(reply))) => Here::Answered(reply),
+        Ok(Ok(Answer::NotLed(Work::Request(request)))) => Here::NotHere(request),
+        Ok(Ok(Answer::Unknown)) | Ok(Err(_)) | Err(_) => unknown(),
+        Ok(Ok(Answer::NotLed(_) | Answer::Stepped(_) | Answer::Noted)) => {
+            unreachable!("a request is answered as a request")
+        }
+    }
+}
+
+/// Whether the request only reads the state.
+pub(super) fn is_read(request: &Request) -> bool {
+    match request {
+        Request::ReadTwin(_) | Request::ListTwins(_) | Request::ReadCommand(_) | Request::ReadServices(_) => true,
+        Request::RegisterDevices(_)
+        | Request::RetireDevice(_)
+        | Request::PatchDesired(_)
+        | Request::OpenStream(_)
+        | Request::AttachDevices(_)
+        | Request::SubmitReadings(_)
+        | Request::CloseStream(_)
+        | Request::IssueCommand(_)
+        | Request::AcknowledgeCommands(_)
+        | Request::SetServiceMode(_)
+        | Request::ReadFeed(_) => false,
+    }
+}
+
+/// How stale the answer may be; `None`: not at all.
+pub(super) fn staleness_max(request: &Request) -> Option<Duration> {
+    let consistency = match request {
+        Request::ReadTwin(read) => read.consistency,
+        Request::ListTwins(list) => list.consistency,
+        _ => None,
+    };
+    let staleness_max_ms = consistency.map(|consistency| consistency.staleness_max_ms).filter(|bound_ms| *bound_ms > 0);
+    staleness_max_ms.map(|bound_ms| Duration::from_millis(u64::from(bound_ms)))
+}
+
+fn figures(service: &Service) -> ServiceFigures {
+    let figures = match service.name.rsplit_once('/') {
+        Some((_, Lighting::NAME)) if !service.state.is_empty() => Lighting::figures(&service.state),
+        _ => return ServiceFigures::default(),
+    };
+    figures.unwrap_or_else(|error| {
+        tracing::warn!(service = &*service.name, %error, "the service's figures can not be read");
+        ServiceFigures::default()
+    })
+}
+
+pub(super) async fn read_feed(handle: &ShardHandle<ShardState>, read: message::ReadFeed, deadline: Instant) -> Reply {
+    let mut reader = handle.feed(kvarter_cluster::LogIndex(read.after));
+    let until = deadline.min(Instant::now() + Duration::from_millis(u64::from(read.wait_ms)));
+    let entries = match timeout_at(until, reader.next(FEED_ENTRIES_MAX)).await {
+        Ok(Ok(entries)) => entries,
+        Ok(Err(error)) => return Reply::Failure(failure_of(&error)),
+        Err(_nothing_came) => {
+            return Reply::FeedRead(message::FeedRead { entries: Vec::new(), through: reader.position().0 });
+        }
+    };
+    let mut answer = message::FeedRead { entries: Vec::with_capacity(entries.len()), through: reader.position().0 };
+    let mut bytes = 0;
+    for entry in entries {
+        if bytes > FEED_BYTES_MAX {
+            answer.through = answer.entries.last().map_or(read.after, |last: &message::FeedEntry| last.index);
+            break;
+        }
+        let facts = entry.entry.encode_to_vec();
+        bytes += facts.len();
+        answer.entries.push(message::FeedEntry { index: entry.index.0, facts: facts.into() });
+    }
+    Reply::FeedRead(answer)
+}
+
+/// What a reader of the feed hears when this replica can not serve it.
+pub(super) fn failure_of(error: &FeedError) -> Failure {
+    let reason = match error {
+        FeedError::Gone { .. } => FailureReason::Gone,
+        FeedError::Storage { .. } | FeedError::Stopped { .. } => FailureReason::NotLeader,
+    };
+    Failure::new(reason, error.to_string())
+}

@@ -1,0 +1,179 @@
+//! Bringing a request to a node that can answer it: here, or one hop away, within the caller's deadline.
+
+use std::time::Duration;
+
+use kvarter_cluster::{CallError, NodeId, ShardId};
+use prost::Message;
+use tokio::time::{Instant, sleep};
+
+use crate::backoff::Backoff;
+use crate::city::answer::{Here, is_read, read_feed, staleness_max};
+use crate::city::{CallContext, Inner};
+use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
+
+const RETRY_BACKOFF: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(500) };
+
+/// What an attempt came to.
+enum Attempt {
+    Done(Result<Reply, Failure>),
+    /// Certainly not applied: worth another attempt.
+    Again(Box<message::ShardRequest>, Failure),
+}
+
+impl Inner {
+    pub(super) async fn call(
+        &self,
+        mut request: Box<message::ShardRequest>,
+        context: CallContext,
+    ) -> Result<Reply, Failure> {
+        let deadline = Instant::now() + context.deadline;
+        if request.traceparent.is_empty() {
+            request.traceparent = context.traceparent;
+        }
+        if let Some(Request::ReadFeed(read)) = request.request {
+            return self.read_feed_anywhere(ShardId(request.shard), read, deadline).await.map(Reply::FeedRead);
+        }
+        let mut failures = 0;
+        loop {
+            let failure = match self.attempt(request, deadline).await {
+                Attempt::Done(outcome) => return outcome,
+                Attempt::Again(back, failure) => {
+                    request = back;
+                    failure
+                }
+            };
+            failures += 1;
+            let delay = RETRY_BACKOFF.delay(failures, self.cluster.ports().random.next_u64());
+            if Instant::now() + delay >= deadline {
+                return Err(failure);
+            }
+            sleep(delay).await;
+        }
+    }
+
+    async fn attempt(&self, request: Box<message::ShardRequest>, deadline: Instant) -> Attempt {
+        let mut request = match self.answer_here(request, deadline).await {
+            Here::Answered(reply) => return Attempt::Done(outcome_of(reply)),
+            Here::NotHere(request) => request,
+        };
+        let shard = ShardId(request.shard);
+        let mut failure = Failure::new(FailureReason::NotLeader, format!("{shard} has no known leader"));
+        for node in self.candidates(shard, request.request.as_ref()) {
+            match self.ask(node, request, deadline).await {
+                Attempt::Again(back, reason) => (request, failure) = (back, reason),
+                done @ Attempt::Done(_) => return done,
+            }
+        }
+        Attempt::Again(request, failure)
+    }
+
+    /// Other nodes that may answer: the leader, and for a read that allows staleness any replica after it.
+    fn candidates(&self, shard: ShardId, request: Option<&Request>) -> Vec<NodeId> {
+        let here = self.cluster.node();
+        let leader = self.cluster.leader(shard).map(|(node, _)| node).filter(|node| *node != here);
+        let mut candidates: Vec<_> = leader.into_iter().collect();
+        if request.and_then(staleness_max).is_some() {
+            candidates.extend(self.other_replicas(shard).into_iter().filter(|node| Some(*node) != leader));
+        }
+        candidates
+    }
+
+    /// Nodes with a replica of `shard`, without this one; those that answered lately first.
+    pub(super) fn other_replicas(&self, shard: ShardId) -> Vec<NodeId> {
+        let mut nodes = self.cluster.meta().shards.get(&shard).cloned().unwrap_or_default();
+        nodes.retain(|node| *node != self.cluster.node());
+        nodes.sort_by_key(|node| !self.cluster.is_reachable(*node));
+        nodes
+    }
+
+    async fn ask(&self, node: NodeId, mut request: Box<message::ShardRequest>, deadline: Instant) -> Attempt {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        request.remaining_ms = u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX);
+        let shard = ShardId(request.shard);
+        let is_harmless = request.request.as_ref().is_some_and(is_read);
+        let envelope = message::peer_request::Request::Shard(*request);
+        let peer_request = message::PeerRequest { request: Some(envelope) };
+        let answer = self.cluster.call(node, peer_request.encode_to_vec().into(), remaining).await;
+        let Some(message::peer_request::Request::Shard(request)) = peer_request.request else {
+            unreachable!("the request was put there above");
+        };
+        let request = Box::new(request);
+        let reply = match answer {
+            Ok(bytes) => reply_from(bytes),
+            Err(error @ CallError::Unreachable { .. }) => {
+                return Attempt::Again(request, Failure::new(FailureReason::NotLeader, format!("{shard}: {error}")));
+            }
+            Err(CallError::Unknown { .. }) => None,
+        };
+        match reply {
+            Some(Reply::Failure(failure)) if failure.reason() == FailureReason::NotLeader => {
+                Attempt::Again(request, failure)
+            }
+            Some(reply) => Attempt::Done(outcome_of(reply)),
+            None if is_harmless => {
+                let text = format!("{shard}: no answer from {node} in time");
+                Attempt::Again(request, Failure::new(FailureReason::NotLeader, text))
+            }
+            None => {
+                let text = format!("{shard}: no answer from {node}; whether the request was applied is unknown");
+                Attempt::Done(Err(Failure::new(FailureReason::Unknown, text)))
+            }
+        }
+    }
+
+    /// Entries of a shard's feed from the first replica that has them, the local one before others. `GONE` when every
+    /// replica said so; `NOT_LEADER` when one that may have them did not answer.
+    pub(super) async fn read_feed_anywhere(
+        &self,
+        shard: ShardId,
+        read: message::ReadFeed,
+        deadline: Instant,
+    ) -> Result<message::FeedRead, Failure> {
+        let mut failure = Failure::new(FailureReason::NotLeader, format!("{shard} has no known replica"));
+        let mut is_gone_everywhere = true;
+        if let Some(handle) = self.cluster.shard(shard) {
+            match outcome_of(read_feed(&handle, read, deadline).await) {
+                Ok(Reply::FeedRead(answer)) => return Ok(answer),
+                Ok(_) => unreachable!("a feed is answered as a feed"),
+                Err(said) => failure = said,
+            }
+            is_gone_everywhere = failure.reason() == FailureReason::Gone;
+        }
+        for node in self.other_replicas(shard) {
+            let request = message::ShardRequest {
+                shard: shard.0,
+                request: Some(Request::ReadFeed(read)),
+                ..message::ShardRequest::default()
+            };
+            match self.ask(node, Box::new(request), deadline).await {
+                Attempt::Done(Ok(Reply::FeedRead(answer))) => return Ok(answer),
+                Attempt::Done(Err(said)) if said.reason() == FailureReason::Gone => {
+                    if is_gone_everywhere {
+                        failure = said;
+                    }
+                }
+                Attempt::Done(Ok(_)) => is_gone_everywhere = false,
+                Attempt::Done(Err(said)) | Attempt::Again(_, said) => {
+                    is_gone_everywhere = false;
+                    failure = Failure { reason: FailureReason::NotLeader.into(), ..said };
+                }
+            }
+        }
+        Err(failure)
+    }
+}
+
+fn outcome_of(reply: Reply) -> Result<Reply, Failure> {
+    match reply {
+        Reply::Failure(failure) => Err(failure),
+        reply => Ok(reply),
+    }
+}
+
+/// `None`: bytes that are no reply to a request.
+fn reply_from(bytes: bytes::Bytes) -> Option<Reply> {
+    match message::PeerReply::decode(bytes).ok()?.reply? {
+        message::peer_reply::Reply::Shard(reply) => reply.reply,
+        message::peer_reply::Reply::Deliveries(_) => None,
+    }
+}

@@ -1,0 +1,111 @@
+//! A shard's feed on this node: from the local replica while it has the entries, else from others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvarter_cluster::{FeedError, FeedReader, LogIndex, ShardId, StateMachine};
+use tokio::time::{Instant, sleep};
+
+use crate::backoff::Backoff;
+use crate::city::Inner;
+use crate::city::answer::failure_of;
+use crate::message::{self, Failure, FailureReason};
+use crate::{ShardState, message::Facts};
+
+/// Entries of one answer.
+const ENTRIES_MAX: usize = 256;
+
+/// How long another replica waits for entries before it says that there are none.
+const WAIT_MS: u32 = 2_000;
+
+/// An answer from another replica is given up after this.
+const ANSWER_MAX: Duration = Duration::from_secs(4);
+
+const RETRY_BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) };
+
+/// Rounds over all replicas before the caller hears that none answers.
+const ROUNDS_MAX: u32 = 5;
+
+/// Facts of one entry as readers see them.
+#[derive(Clone, Debug)]
+pub struct FeedEntry {
+    pub index: LogIndex,
+    pub facts: Arc<Facts>,
+}
+
+/// Reads the entries of one shard in order.
+pub struct CityFeed {
+    pub(super) inner: Arc<Inner>,
+    pub(super) shard: ShardId,
+    pub(super) position: LogIndex,
+    /// `None`: another replica serves.
+    pub(super) local: Option<FeedReader<ShardState>>,
+}
+
+impl CityFeed {
+    /// Index up to which everything was returned; moves on over entries that carry no facts.
+    pub fn position(&self) -> LogIndex {
+        self.position
+    }
+
+    /// The next entries, at least one; waits while there are none. Cancel safe.
+    ///
+    /// `GONE`: no replica keeps the entries behind [`CityFeed::position`]. `NOT_LEADER`: no replica that may have them
+    /// answers now; calling again goes on from the same position.
+    pub async fn next(&mut self) -> Result<Vec<FeedEntry>, Failure> {
+        loop {
+            self.come_home();
+            let entries = if self.local.is_some() { self.next_local().await? } else { self.next_remote().await? };
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// Reads from the local replica again once it has what is next.
+    fn come_home(&mut self) {
+        let handle = self.inner.cluster.shard(self.shard).filter(|_| self.local.is_none());
+        if let Some(handle) = handle.filter(|handle| handle.first_index().0 <= self.position.0 + 1) {
+            self.local = Some(handle.feed(self.position));
+        }
+    }
+
+    async fn next_local(&mut self) -> Result<Vec<FeedEntry>, Failure> {
+        let Some(reader) = &mut self.local else { return Ok(Vec::new()) };
+        match reader.next(ENTRIES_MAX).await {
+            Ok(entries) => {
+                self.position = reader.position();
+                Ok(entries.into_iter().map(|entry| FeedEntry { index: entry.index, facts: entry.entry }).collect())
+            }
+            Err(FeedError::Gone { .. }) => {
+                self.local = None;
+                self.next_remote().await
+            }
+            Err(error @ (FeedError::Storage { .. } | FeedError::Stopped { .. })) => Err(failure_of(&error)),
+        }
+    }
+
+    /// Entries from another replica; none when there were none for a while.
+    async fn next_remote(&mut self) -> Result<Vec<FeedEntry>, Failure> {
+        let mut rounds = 0;
+        let answer = loop {
+            let read = message::ReadFeed { after: self.position.0, wait_ms: WAIT_MS };
+            match self.inner.read_feed_anywhere(self.shard, read, Instant::now() + ANSWER_MAX).await {
+                Ok(answer) => break answer,
+                Err(failure) if failure.reason() == FailureReason::Gone || rounds == ROUNDS_MAX => return Err(failure),
+                Err(_unanswered) => rounds += 1,
+            }
+            sleep(RETRY_BACKOFF.delay(rounds, self.inner.cluster.ports().random.next_u64())).await;
+        };
+        let entries = answer.entries.into_iter().map(|entry| {
+            let facts = ShardState::decode(&entry.facts).map_err(|error| {
+                let text = format!("{}: entry {} from another replica: {error}", self.shard, entry.index);
+                Failure::new(FailureReason::NotLeader, text)
+            })?;
+            Ok(FeedEntry { index: LogIndex(entry.index), facts: Arc::new(facts) })
+        });
+        let entries = entries.collect::<Result<Vec<_>, Failure>>()?;
+        self.position = self.position.max(LogIndex(answer.through));
+        Ok(entries)
+    }
+}

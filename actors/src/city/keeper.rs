@@ -1,0 +1,188 @@
+//! Keeps an actor for every shard that this node leads: starts it when a leadership is ready, ends it when that is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use kvarter_cluster::{Cluster, Leadership, ShardHandle, ShardId, Term};
+use ractor::{Actor, ActorRef};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backoff::Backoff;
+use crate::city::{CityConfig, Mailboxes};
+use crate::shard::{
+    BatchBounds, Confirmations, Courier, DeviceCounters, DeviceSurroundings, Inbox, InboxBounds, ShardActor,
+    ShardBirth, ShardMessage,
+};
+use crate::{Catalog, Limits, ShardState};
+
+/// Longest entry of a shard.
+const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Requests that wait at one shard, bytes.
+const INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A shard's actor that is told to end answers what is in flight within this time; the rest hears that it is unknown.
+const END_MAX: Duration = Duration::from_secs(3);
+
+/// Before an actor that ended by itself is started again in the same leadership.
+const RESTART_BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(10) };
+
+/// A shard that this node leads, as callers reach it.
+#[derive(Clone)]
+pub(crate) struct LedShard {
+    pub(crate) inbox: Inbox,
+    pub(crate) confirmations: Confirmations,
+}
+
+/// The shards that this node leads now.
+#[derive(Default)]
+pub(crate) struct LedShards {
+    shards: RwLock<BTreeMap<ShardId, LedShard>>,
+}
+
+impl LedShards {
+    pub(crate) fn get(&self, shard: ShardId) -> Option<LedShard> {
+        self.shards.read().unwrap_or_else(PoisonError::into_inner).get(&shard).cloned()
+    }
+
+    fn insert(&self, shard: ShardId, led: LedShard) {
+        self.shards.write().unwrap_or_else(PoisonError::into_inner).insert(shard, led);
+    }
+
+    fn remove(&self, shard: ShardId) {
+        self.shards.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+    }
+}
+
+/// What all keepers of a node share.
+pub(crate) struct Keeper {
+    pub(crate) cluster: Arc<Cluster<ShardState>>,
+    pub(crate) config: CityConfig,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    pub(crate) led: Arc<LedShards>,
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) counters: Arc<DeviceCounters>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Keeper {
+    /// Keeps every local replica, now and later, until the city stops.
+    pub(crate) async fn keep_all(self: Arc<Self>) {
+        let mut placements = self.cluster.shards();
+        let mut kept = BTreeSet::new();
+        loop {
+            let handles: Vec<_> = placements.borrow_and_update().values().cloned().collect();
+            for handle in handles {
+                if kept.insert(handle.id()) {
+                    self.tasks.spawn(Arc::clone(&self).keep(handle));
+                }
+            }
+            match self.stop.run_until_cancelled(placements.changed()).await {
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => return,
+            }
+        }
+    }
+
+    async fn keep(self: Arc<Self>, handle: ShardHandle<ShardState>) {
+        let mut leadership = handle.leadership();
+        let mut failures = 0;
+        loop {
+            let ready = async { leadership.wait_for(|known| known.is_ready).await.map(|known| known.term) };
+            let Some(Ok(term)) = self.stop.run_until_cancelled(ready).await else { return };
+            let ended_by_itself = self.lead(&handle, term, &mut leadership).await;
+            failures = if ended_by_itself { failures + 1 } else { 0 };
+            if failures > 0 {
+                tracing::warn!(shard = %handle.id(), term = term.0, failures, "the shard's actor ended; starting it again");
+                let delay = RESTART_BACKOFF.delay(failures, self.cluster.ports().random.next_u64());
+                self.stop.run_until_cancelled(tokio::time::sleep(delay)).await;
+            }
+        }
+    }
+
+    /// Runs the shard's actor for the leadership of `term`. `true`: it ended while the leadership lasted.
+    async fn lead(
+        &self,
+        handle: &ShardHandle<ShardState>,
+        term: Term,
+        leadership: &mut watch::Receiver<Leadership>,
+    ) -> bool {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let birth = self.birth(handle, term, &tasks, &stop);
+        let (actor, mut ended) = match ShardActor::spawn(None, ShardActor, birth).await {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                tracing::error!(shard = %handle.id(), %error, "the shard's actor did not start");
+                return true;
+            }
+        };
+        tracing::info!(shard = %handle.id(), term = term.0, "leading");
+        let bounds =
+            InboxBounds { requests_max: self.config.inbox_requests_max, bytes_max: INBOX_BYTES_MAX };
+        let inbox = Inbox::new(actor.clone(), bounds);
+        let confirmations = Confirmations::start(handle.clone(), &tasks, stop.clone());
+        self.led.insert(handle.id(), LedShard { inbox, confirmations });
+        let is_over = |known: &Leadership| !known.is_ready || known.term != term;
+        let ended_by_itself = tokio::select! {
+            () = self.stop.cancelled() => false,
+            _ = leadership.wait_for(is_over) => false,
+            _ = &mut ended => true,
+        };
+        self.led.remove(handle.id());
+        if !ended_by_itself {
+            end(&actor, ended).await;
+        }
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        tracing::info!(shard = %handle.id(), term = term.0, "no longer leading");
+        ended_by_itself
+    }
+
+    fn birth(
+        &self,
+        handle: &ShardHandle<ShardState>,
+        term: Term,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> ShardBirth {
+        let courier = Courier {
+            shard: handle.id(),
+            cluster: Arc::clone(&self.cluster),
+            mailboxes: Arc::clone(&self.mailboxes),
+        };
+        ShardBirth {
+            node: self.cluster.node(),
+            term,
+            bounds: BatchBounds { linger_max: self.config.linger_max, payload_bytes_max: PAYLOAD_BYTES_MAX },
+            limits: Arc::clone(&self.limits),
+            catalog: self.catalog.clone(),
+            surroundings: DeviceSurroundings {
+                handle: handle.clone(),
+                ports: self.cluster.ports().clone(),
+                courier,
+                room: Arc::clone(&self.room),
+                counters: Arc::clone(&self.counters),
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+            },
+        }
+    }
+}
+
+/// Lets the actor answer what it has, but not for ever.
+async fn end(actor: &ActorRef<ShardMessage>, mut ended: tokio::task::JoinHandle<()>) {
+    let told = actor.send_message(ShardMessage::Depose);
+    if told.is_err() || timeout(END_MAX, &mut ended).await.is_err() {
+        actor.kill();
+        // The only error is a panic, which the actor's own supervision has caught before.
+        drop(ended.await);
+    }
+}
