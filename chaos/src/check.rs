@@ -31,8 +31,14 @@ pub enum Violation {
     TwinBehind { device: String, twin_us: Option<i64>, acknowledged_us: i64 },
     #[error("{device}: the twin shows {twin_us} µs, which was never sent")]
     TwinInvented { device: String, twin_us: i64 },
-    #[error("shard {shard} at index {applied_index}: node {node} has state hash {hash}, node {other_node} has {other_hash}")]
+    #[error(
+        "shard {shard} at index {applied_index}: node {node} has state hash {hash}, node {other_node} has {other_hash}"
+    )]
     ReplicasDiffer { shard: u32, applied_index: u64, node: u64, hash: String, other_node: u64, other_hash: String },
+    #[error("shard {shard} took no write for {waited_s} s")]
+    ShardNotServing { shard: u32, waited_s: u64 },
+    #[error("the drill broke off: {reason}")]
+    DrillAborted { reason: String },
     #[error("{checker} saw {seen} {what}, expected at least {expected}")]
     TooLittleSeen { checker: &'static str, what: &'static str, seen: u64, expected: u64 },
 }
@@ -60,6 +66,11 @@ impl Violations {
             self.add(violation);
         }
         self.count += unkept - others;
+    }
+
+    /// Whether replicas differ, and not only were seen too seldom.
+    pub(crate) fn shows_difference(&self) -> bool {
+        self.first.iter().any(|violation| matches!(violation, Violation::ReplicasDiffer { .. }))
     }
 
     /// Fails a checker that saw less than it had to.

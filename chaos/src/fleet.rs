@@ -16,15 +16,15 @@ pub struct NodeProcess {
 
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    #[error("can not read the state file {}: {source}; does the cluster run?", file.display())]
+    #[error("can not read the state file {}; does the cluster run?", file.display())]
     Unreadable { file: PathBuf, source: io::Error },
-    #[error("the state file {} is not valid: {source}", file.display())]
+    #[error("the state file {} is not valid", file.display())]
     Malformed { file: PathBuf, source: serde_json::Error },
     #[error("node {id} is not in the state file")]
     UnknownNode { id: u64 },
     #[error("node {id}: {pid} is not the id of a process")]
     NoProcess { id: u64, pid: i32 },
-    #[error("can not kill process {pid} of node {id}: {source}")]
+    #[error("can not kill process {pid} of node {id}")]
     NotKilled { id: u64, pid: i32, source: io::Error },
 }
 
@@ -92,7 +92,8 @@ mod tests {
     }
 
     fn fleet_of(dir: &tempfile::TempDir, pid: i64) -> Result<Fleet, FleetError> {
-        let text = format!(r#"[{{"id": 2, "pid": {pid}, "api_address": "127.0.0.1:1", "admin_address": "127.0.0.1:2"}}]"#);
+        let text =
+            format!(r#"[{{"id": 2, "pid": {pid}, "api_address": "127.0.0.1:1", "admin_address": "127.0.0.1:2"}}]"#);
         Fleet::open(&state_file(dir, &text))
     }
 

@@ -33,6 +33,11 @@ impl Latencies {
         self.histogram.saturating_record(micros(latency));
     }
 
+    /// Records the same latency for `count` readings.
+    pub fn record_many(&mut self, latency: Duration, count: u64) {
+        self.histogram.saturating_record_n(micros(latency), count);
+    }
+
     pub fn merge(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("both have the same bounds");
     }

@@ -11,17 +11,18 @@ mod schedule;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kvarter_api::{ApiError, Client, GatewayOptions, GatewayStream, SendError, StreamTotals, v1};
+use kvarter_api::{ApiError, Client, GatewayOptions, StreamTotals};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::wall_clock;
+use crate::enroll::{EnrollError, open_attached, register};
 use lane::{Lane, LaneOutcome};
 pub use ledger::{Bits, Ledger, Serial};
 pub use plan::{LoadPlan, PlanError};
-use plan::{LOAD_ATTRIBUTE, LOAD_KIND};
+pub(crate) use report::sum_totals;
 pub use report::{LoadOutcome, LoadProgress, LoadReport};
 use schedule::Schedule;
 
@@ -35,12 +36,10 @@ pub enum LoadError {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Api(#[from] ApiError),
-    #[error("a gateway stream ended while devices were attached: {0}")]
-    Stream(#[from] SendError),
-    #[error("the cluster's catalog has no attribute {LOAD_ATTRIBUTE} of kind {LOAD_KIND}")]
+    #[error(transparent)]
+    Enroll(#[from] EnrollError),
+    #[error("the cluster's catalog has no attribute {} of kind {}", LoadPlan::ATTRIBUTE, LoadPlan::KIND)]
     CatalogMismatch,
-    #[error("{refused} of {devices} devices were refused, e.g. {device}: {reason}")]
-    DevicesRefused { refused: usize, devices: usize, device: String, reason: String },
 }
 
 /// Devices that are registered and attached, ready to report.
@@ -56,13 +55,14 @@ impl Load {
     pub async fn prepare(client: &Client, plan: LoadPlan) -> Result<Self, LoadError> {
         plan.check()?;
         let attribute = load_attribute(client).await?;
-        register(client, &plan).await?;
+        register(client, plan.registrations().collect()).await?;
         let first_observed_us = wall_clock().as_microsecond();
         let (mut lanes, mut shards) = (Vec::new(), BTreeSet::new());
         for number in 0..plan.lanes {
-            let (stream, events) = GatewayStream::open(client, GatewayOptions { events_max: EVENTS_MAX }).await?;
             let ledger = Ledger::new(plan.lane_devices(number), first_observed_us);
-            shards.extend(attach(&stream, ledger.devices()).await?);
+            let options = GatewayOptions { events_max: EVENTS_MAX };
+            let (stream, events, of_devices) = open_attached(client, options, ledger.devices()).await?;
+            shards.extend(of_devices);
             lanes.push(Lane::new(stream, events, ledger, attribute));
         }
         Ok(Self { plan, lanes, shards })
@@ -108,33 +108,11 @@ impl Load {
     }
 }
 
-async fn load_attribute(client: &Client) -> Result<u32, LoadError> {
+/// Number of [`LoadPlan::ATTRIBUTE`] in the cluster's catalog.
+pub async fn load_attribute(client: &Client) -> Result<u32, LoadError> {
     let kinds = client.kinds().await?;
-    let kind = kinds.iter().find(|kind| kind.name == LOAD_KIND);
-    let attribute = kind.and_then(|kind| kind.attributes.iter().find(|attribute| attribute.name == LOAD_ATTRIBUTE));
+    let kind = kinds.iter().find(|kind| kind.name == LoadPlan::KIND);
+    let attribute =
+        kind.and_then(|kind| kind.attributes.iter().find(|attribute| attribute.name == LoadPlan::ATTRIBUTE));
     attribute.map(|attribute| attribute.number).ok_or(LoadError::CatalogMismatch)
-}
-
-async fn register(client: &Client, plan: &LoadPlan) -> Result<(), LoadError> {
-    let registrations = client.register(plan.registrations().collect()).await?;
-    let refused = |registration: &&v1::DeviceRegistration| !registration.error.is_empty();
-    none_refused(registrations.len(), registrations.iter().filter(refused).map(|it| (it.name.clone(), it.error.clone())))
-}
-
-/// Attaches `devices` under their places, and returns their shards.
-async fn attach(stream: &GatewayStream, devices: &[String]) -> Result<BTreeSet<u32>, LoadError> {
-    let attachments = (0..).zip(devices).map(|(alias, device)| v1::Attachment { alias, device: device.clone() });
-    let attached = stream.attach(attachments.collect()).await?;
-    let refused = attached.iter().filter(|device| !device.error.is_empty());
-    none_refused(devices.len(), refused.map(|it| (devices[it.alias as usize].clone(), it.error.clone())))?;
-    Ok(attached.iter().map(|device| device.shard).collect())
-}
-
-fn none_refused(devices: usize, mut refused: impl Iterator<Item = (String, String)>) -> Result<(), LoadError> {
-    match refused.next() {
-        None => Ok(()),
-        Some((device, reason)) => {
-            Err(LoadError::DevicesRefused { refused: 1 + refused.count(), devices, device, reason })
-        }
-    }
 }

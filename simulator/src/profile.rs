@@ -24,9 +24,9 @@ pub struct Profile {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    #[error("can not read {}: {source}; `kvarter dev` writes it, or name another profile", file.display())]
+    #[error("can not read {}; `kvarter dev` writes it, or name another profile", file.display())]
     Unreadable { file: PathBuf, source: io::Error },
-    #[error("{} is not a profile: {source}", file.display())]
+    #[error("{} is not a profile", file.display())]
     Malformed { file: PathBuf, source: toml::de::Error },
 }
 
@@ -35,8 +35,8 @@ impl Profile {
     pub const DEFAULT_FILE: &str = ".kvarter/dev/client.toml";
 
     pub fn load(file: &Path) -> Result<Self, ProfileError> {
-        let text = fs::read_to_string(file)
-            .map_err(|source| ProfileError::Unreadable { file: file.to_owned(), source })?;
+        let text =
+            fs::read_to_string(file).map_err(|source| ProfileError::Unreadable { file: file.to_owned(), source })?;
         let profile: Self =
             toml::from_str(&text).map_err(|source| ProfileError::Malformed { file: file.to_owned(), source })?;
         let dir = file.parent().unwrap_or(Path::new(""));
@@ -50,7 +50,8 @@ impl Profile {
 
     /// Reads the certificates; everything else stands at the client's defaults.
     pub fn client_config(&self) -> Result<ClientConfig, ProfileError> {
-        let read = |file: &Path| fs::read(file).map_err(|source| ProfileError::Unreadable { file: file.to_owned(), source });
+        let read =
+            |file: &Path| fs::read(file).map_err(|source| ProfileError::Unreadable { file: file.to_owned(), source });
         let tls = TlsIdentity {
             ca_pem: read(&self.ca)?,
             certificate_pem: read(&self.certificate)?,

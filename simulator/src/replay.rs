@@ -36,8 +36,8 @@ impl ReplaySpan {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The message of `source` names the line.
-    #[error("can not read {}: {source}", file.display())]
+    /// `source` names the line.
+    #[error("can not read {}", file.display())]
     Unreadable { file: PathBuf, source: csv::Error },
     #[error("{}: segment {segment} of {TRAFFIC} is not listed", file.display())]
     SegmentMissing { file: PathBuf, segment: u64 },

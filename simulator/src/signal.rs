@@ -227,7 +227,8 @@ pub(crate) mod tests {
     #[test]
     fn integers_are_rounded_and_numbers_kept() {
         let catalog = SignalCatalog::resolve(&kinds()).unwrap();
-        let reading = |signal| TimedReading { observed: Timestamp::UNIX_EPOCH, device: DeviceIndex(0), signal, value: 3.6 };
+        let reading =
+            |signal| TimedReading { observed: Timestamp::UNIX_EPOCH, device: DeviceIndex(0), signal, value: 3.6 };
         assert_eq!(catalog.encode(&reading(Signal::VehicleCount), 7).value, Some(v1::reading::Value::Integer(4)));
         assert_eq!(catalog.encode(&reading(Signal::VehicleSpeed), 7).value, Some(v1::reading::Value::Number(3.6)));
     }

@@ -43,7 +43,11 @@ impl Street<'_> {
     }
 
     fn lamp_count(&self) -> u32 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; streets are some km long")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates; streets are some km long"
+        )]
         let count = (self.length_m / LAMP_SPACING_M).round() as u32;
         count.max(LAMPS_MIN)
     }

@@ -106,7 +106,11 @@ mod tests {
     #[test]
     fn the_rush_hour_is_busier_than_the_night() {
         let vehicles = |start, end| -> f64 {
-            trace(7, start, end).iter().filter(|reading| reading.signal == Signal::VehicleCount).map(|it| it.value).sum()
+            trace(7, start, end)
+                .iter()
+                .filter(|reading| reading.signal == Signal::VehicleCount)
+                .map(|it| it.value)
+                .sum()
         };
         let night = vehicles("2025-03-03T01:00:00Z", "2025-03-03T02:00:00Z");
         let rush = vehicles("2025-03-03T07:00:00Z", "2025-03-03T08:00:00Z");

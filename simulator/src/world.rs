@@ -148,10 +148,8 @@ mod tests {
         assert!(reports >= lamps && reports <= 2 * lamps);
 
         let lamp = DeviceIndex(u32::try_from(world.devices().iter().position(is_lamp).unwrap()).unwrap());
-        let order = Order {
-            action: SET_LEVEL.to_owned(),
-            arguments: BTreeMap::from([(LEVEL_ARGUMENT.to_owned(), 30.0)]),
-        };
+        let order =
+            Order { action: SET_LEVEL.to_owned(), arguments: BTreeMap::from([(LEVEL_ARGUMENT.to_owned(), 30.0)]) };
         readings.clear();
         world.execute(lamp, &order, start() + SignedDuration::from_hours(2), &mut readings).unwrap();
         assert_eq!(readings.iter().map(|reading| reading.value).next(), Some(30.0));

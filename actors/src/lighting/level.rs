@@ -39,8 +39,11 @@ const DARK_BELOW_DEG: f64 = -3.0;
 /// Levels are ordered in steps of this many percent: finer ones are not seen, but each costs a command.
 const STEP_PERCENT: f64 = 10.0;
 
-/// A lamp is dimmed further only when the traffic asks for so many percent less than the next lower step gives.
+/// A lamp is dimmed further only when the traffic asks for so many percent less than the next lower step gives,
 const HYSTERESIS_PERCENT: f64 = 4.0;
+
+/// or when there is hardly any: below this part of the peak.
+const QUIET: f64 = 0.03;
 
 /// Whether lamps burn under a sun of this elevation.
 pub(crate) fn is_dark(elevation_deg: f64) -> bool {
@@ -53,13 +56,13 @@ pub(crate) fn dark_level(minimum: Level, traffic: Option<f64>, current: Option<L
     let Some(traffic) = traffic.filter(|traffic| !traffic.is_nan()) else { return Level::FULL };
     let minimum_percent = f64::from(minimum.percent());
     let wanted = minimum_percent + (100.0 - minimum_percent) * traffic.clamp(0.0, 1.0);
-    let step_up = |percent: f64| {
-        let stepped = (percent / STEP_PERCENT).ceil() * STEP_PERCENT;
-        Level::from_percent(stepped.max(minimum_percent))
+    let stepped = (wanted / STEP_PERCENT).ceil() * STEP_PERCENT;
+    let target = Level::from_percent(stepped.max(minimum_percent));
+    let is_clear_fall = |current: Level| {
+        traffic < QUIET || wanted + HYSTERESIS_PERCENT <= f64::from(current.percent()) - STEP_PERCENT
     };
-    let target = step_up(wanted);
     match current {
-        Some(current) if target < current => step_up(wanted + HYSTERESIS_PERCENT).min(current),
+        Some(current) if target < current && !is_clear_fall(current) => current,
         _ => target,
     }
 }
@@ -92,8 +95,13 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_road_gets_the_minimum() {
+        assert_eq!(dark_level(Level(30), Some(0.0), Some(Level(40))), Level(30));
+    }
+
+    #[test]
     fn a_small_fall_is_not_followed_a_clear_one_is() {
-        // 30 + 70 * 0.27 = 48.9 asks for 50; from 60 that is no clear fall before 46.
+        // 30 + 70 * 0.27 = 48.9 asks for 50; from 60 a fall is clear at 46.
         assert_eq!(dark_level(Level(30), Some(0.27), Some(Level(60))), Level(60));
         assert_eq!(dark_level(Level(30), Some(0.22), Some(Level(60))), Level(50));
         assert_eq!(dark_level(Level(30), Some(0.27), Some(Level(40))), Level(50));

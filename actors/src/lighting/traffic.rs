@@ -14,6 +14,10 @@ const PEAK_HALF_LIFE_HOURS: f64 = 14.0 * 24.0;
 /// A road's peak is taken to be at least this, vehicles in five minutes: one car on a lonely road is no rush hour.
 const PEAK_MIN: f32 = 10.0;
 
+/// A flow that falls is followed half of the way in so many minutes, one that rises at once: the light goes after the last
+/// car, and a quiet road, where cars come singly, does not flicker.
+const FALL_HALF_LIFE_MINUTES: f64 = 10.0;
+
 /// A lamp follows the nearest sensor within this distance, metres; the district's mean otherwise.
 const NEAR_MAX_M: f64 = 300.0;
 
@@ -22,9 +26,10 @@ const EARTH_RADIUS_M: f64 = 6_371_000.0;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Sensor {
     pub(crate) location: Option<Point>,
+    /// Vehicles in five minutes; falls smoothly.
     pub(crate) flow: f32,
     pub(crate) peak: f32,
-    /// When `flow` was observed; `i64::MIN`: never.
+    /// When a flow was observed last; `i64::MIN`: never.
     pub(crate) observed_us: i64,
 }
 
@@ -37,16 +42,10 @@ impl Sensor {
     pub(crate) fn observe(&mut self, flow: f64, observed_us: i64) {
         #[expect(clippy::cast_possible_truncation, reason = "a flow needs no more than a float's precision")]
         let flow = flow.clamp(0.0, 1e6) as f32;
-        #[expect(clippy::cast_precision_loss, reason = "hours between observations")]
-        let hours = if self.observed_us == i64::MIN {
-            0.0
-        } else {
-            observed_us.saturating_sub(self.observed_us).max(0) as f64 / 3_600e6
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "a factor between 0 and 1")]
-        let kept = 0.5f64.powf(hours / PEAK_HALF_LIFE_HOURS) as f32;
-        self.peak = flow.max(self.peak * kept);
-        self.flow = flow;
+        #[expect(clippy::cast_precision_loss, reason = "minutes between observations")]
+        let minutes = observed_us.saturating_sub(self.observed_us).max(0) as f64 / 60e6;
+        self.peak = flow.max(self.peak * remainder(minutes / (PEAK_HALF_LIFE_HOURS * 60.0)));
+        self.flow = flow.max(flow + (self.flow - flow) * remainder(minutes / FALL_HALF_LIFE_MINUTES));
         self.observed_us = observed_us;
     }
 
@@ -55,6 +54,13 @@ impl Sensor {
         let is_known = self.observed_us != i64::MIN && now_us.saturating_sub(self.observed_us) <= STALE_AFTER_US;
         is_known.then(|| f64::from(self.flow / self.peak.max(PEAK_MIN)).clamp(0.0, 1.0))
     }
+}
+
+/// What is left after so many half-lives.
+fn remainder(half_lives: f64) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "a factor between 0 and 1")]
+    let remainder = 0.5f64.powf(half_lives) as f32;
+    remainder
 }
 
 pub(crate) type Sensors = BTreeMap<DeviceNumber, Sensor>;
@@ -94,16 +100,19 @@ mod tests {
         let mut sensor = Sensor::silent(None);
         assert_eq!(sensor.relative(0), None);
         sensor.observe(40.0, 0);
-        sensor.observe(10.0, 5 * MINUTE_US);
-        assert!((sensor.relative(5 * MINUTE_US).unwrap() - 0.25).abs() < 1e-3);
-        assert_eq!(sensor.relative(21 * MINUTE_US), None);
+        assert!((sensor.relative(0).unwrap() - 1.0).abs() < 1e-3);
+        sensor.observe(10.0, 10 * MINUTE_US);
+        assert!((sensor.relative(10 * MINUTE_US).unwrap() - 0.625).abs() < 1e-3, "half of the way to a quarter");
+        sensor.observe(36.0, 15 * MINUTE_US);
+        assert!((sensor.relative(15 * MINUTE_US).unwrap() - 0.9).abs() < 1e-2, "a rise is followed at once");
+        assert_eq!(sensor.relative(31 * MINUTE_US), None);
     }
 
     #[test]
     fn one_car_on_a_lonely_road_is_no_rush_hour() {
         let mut sensor = Sensor::silent(None);
         sensor.observe(1.0, 0);
-        assert!(sensor.relative(0).unwrap() <= 0.1);
+        assert!(sensor.relative(0).unwrap() < 0.11);
     }
 
     #[test]

@@ -198,10 +198,10 @@ mod tests {
         let mut audit = FeedAudit::new(&ledgers);
         audit.reading("districts/d/devices/0", 999);
         audit.reading("districts/other/devices/0", 999);
-        assert_eq!(audit.conclude(0, 0).first[0], Violation::ReadingInvented {
-            device: "districts/d/devices/0".to_owned(),
-            observed_us: 999
-        });
+        assert_eq!(
+            audit.conclude(0, 0).first[0],
+            Violation::ReadingInvented { device: "districts/d/devices/0".to_owned(), observed_us: 999 }
+        );
     }
 
     #[test]

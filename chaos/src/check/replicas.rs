@@ -46,7 +46,8 @@ mod tests {
 
     /// Two shards on three nodes, each seen at one index.
     fn hashes() -> Vec<ReplicaHash> {
-        let replica = |shard: u32, node: u64| ReplicaHash { shard, node, applied_index: 90, hash: format!("{shard:032x}") };
+        let replica =
+            |shard: u32, node: u64| ReplicaHash { shard, node, applied_index: 90, hash: format!("{shard:032x}") };
         (1..=2).flat_map(|shard| (1..=3).map(move |node| replica(shard, node))).collect()
     }
 

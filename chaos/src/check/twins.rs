@@ -1,7 +1,7 @@
 //! Promise 1, seen from the twins: no twin is behind what its device was told that the cluster has.
 use std::collections::HashMap;
 
-use kvarter_simulator::Ledger;
+use kvarter_simulator::{Ledger, Serial};
 
 use super::{Violation, Violations};
 
@@ -22,7 +22,9 @@ pub fn check_twins(ledgers: &[Ledger], twins: &[TwinObservation]) -> Violations 
     for ledger in ledgers {
         for (turn, device) in ledger.devices().iter().enumerate() {
             let twin_us = shown.get(device.as_str()).copied().flatten();
+            // What is older comes from before the ledger, and is judged as being behind.
             if let Some(twin_us) = twin_us
+                && twin_us >= ledger.observed_us(Serial(0))
                 && ledger.find(turn, twin_us).is_none()
             {
                 violations.add(Violation::TwinInvented { device: device.clone(), twin_us });
@@ -41,8 +43,6 @@ pub fn check_twins(ledgers: &[Ledger], twins: &[TwinObservation]) -> Violations 
 
 #[cfg(test)]
 mod tests {
-    use kvarter_simulator::Serial;
-
     use super::*;
 
     /// Two devices with three readings each, of which the last of each is in doubt.

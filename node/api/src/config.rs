@@ -20,6 +20,9 @@ pub struct ClientConfig {
     pub connect_deadline: Duration,
     /// Time in which a lost stream must be brought back; then it fails (60 s).
     pub resume_deadline: Duration,
+    /// A gateway stream whose readings wait so long without any acknowledgement looks for another node: its own may be cut off
+    /// from the rest of the cluster (10 s).
+    pub silence_max: Duration,
     /// A connection on which nothing was heard for so long is probed (2 s).
     pub keep_alive_interval: Duration,
     /// A probe that is not answered for so long breaks the connection (5 s).
@@ -40,6 +43,7 @@ impl ClientConfig {
             attempts_max: 8,
             connect_deadline: Duration::from_secs(2),
             resume_deadline: Duration::from_secs(60),
+            silence_max: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(2),
             keep_alive_deadline: Duration::from_secs(5),
             seed: None,

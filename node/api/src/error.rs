@@ -61,7 +61,7 @@ impl ApiError {
         matches!(self, Self::Rejected { code: Code::NotFound, .. })
     }
 
-    /// The called node, or the way to it, is to blame: another one may do better.
+    /// The called node, or the way to it, may be to blame, and another one do better.
     pub(crate) fn is_about_node(&self) -> bool {
         match self {
             Self::NotApplied { reason, .. } | Self::Unknown { reason, .. } => {

@@ -3,6 +3,7 @@
 //! Start at [`GatewayStream`]. The bookkeeping is pure: `window.rs` for batches, `attachments.rs` for devices, `totals.rs`
 //! for the accounts; `driver.rs` and `serve.rs` are the task that runs it.
 
+mod aliases;
 mod attachments;
 mod connection;
 mod driver;
@@ -15,7 +16,7 @@ mod totals;
 mod window;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
@@ -25,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub use event::{AcknowledgedReading, BatchAcknowledgement, GatewayEvent};
 pub use totals::StreamTotals;
 
+use self::aliases::Aliases;
 use self::attachments::{ATTACH_DEVICES_MAX, Attachments};
 use self::connection::Connection;
 use self::driver::{Driver, Request};
@@ -64,6 +66,12 @@ pub enum SendError {
     NoReadings,
     #[error("a batch of {readings} readings, at most {readings_max} are allowed")]
     TooManyReadings { readings: usize, readings_max: u32 },
+    #[error("alias {alias} is above {alias_max}")]
+    AliasTooLarge { alias: u32, alias_max: u32 },
+    #[error("alias {alias} was attached before on this stream")]
+    AliasInUse { alias: u32 },
+    #[error("a reading under alias {alias}, which was never attached")]
+    UnknownAlias { alias: u32 },
     /// The last event says why. Readings that are not acknowledged are perhaps stored.
     #[error("the gateway stream has ended")]
     Ended,
@@ -72,7 +80,7 @@ pub enum SendError {
 /// A stream on which a gateway speaks for its devices.
 ///
 /// Connections come and go below it: after a loss it resumes on another node, attaches its devices again and sends again what is
-/// not acknowledged, and the cluster counts each reading once. Only when it is refused, or no node could be reached for
+/// not acknowledged, and the cluster counts each reading once. It waits as long as the cluster needs for that; only when it is refused, or no node could be reached for
 /// `ClientConfig::resume_deadline`, it ends with [`GatewayEvent::Failed`].
 ///
 /// All methods may be called from several tasks; batches are numbered in the order in which `send` was called. Read the
@@ -82,6 +90,7 @@ pub enum SendError {
 #[derive(Debug)]
 pub struct GatewayStream {
     requests: mpsc::Sender<Request>,
+    aliases: StdMutex<Aliases>,
     /// Held by one `send` at a time, so that batches are numbered in the order of the calls.
     sent: Mutex<Sent>,
     window: Arc<Semaphore>,
@@ -146,11 +155,15 @@ impl GatewayStream {
             recent: RecentAcknowledgements::default(),
             urgent: VecDeque::new(),
             resume: Resume::new(client.config().resume_deadline),
+            heard_at: Instant::now(),
         };
         let mut task = JoinSet::new();
         task.spawn(driver.run(connection));
-        let sent = Mutex::new(Sent::default());
-        Ok((Self { requests: requests_tx, sent, window, totals, batch_readings_max, task }, GatewayEvents { events }))
+        let (aliases, sent) = (StdMutex::default(), Mutex::default());
+        Ok((
+            Self { requests: requests_tx, aliases, sent, window, totals, batch_readings_max, task },
+            GatewayEvents { events },
+        ))
     }
 
     /// Readings that one batch may have.
@@ -159,10 +172,12 @@ impl GatewayStream {
     }
 
     /// Attaches devices under aliases that the client chooses, and returns the outcomes in order: a device with an `error` is
-    /// not attached, the others are. Readings may follow at once, without waiting for the answer.
+    /// not attached, the others are. Readings may follow at once, without waiting for the answer. An alias is used once on a
+    /// stream, also when its device was refused; if one of `devices` has a used one, none is attached.
     ///
     /// Waits while a shard has no leader. Dropping the future does not withdraw the attachment.
     pub async fn attach(&self, devices: Vec<Attachment>) -> Result<Vec<AttachedDevice>, SendError> {
+        self.aliases().claim(&devices)?;
         let mut attached = Vec::with_capacity(devices.len());
         for devices in devices.chunks(ATTACH_DEVICES_MAX) {
             let (reply, answer) = oneshot::channel();
@@ -184,6 +199,7 @@ impl GatewayStream {
                 return Err(SendError::TooManyReadings { readings: readings.len(), readings_max });
             }
         };
+        self.aliases().check(&readings)?;
         let mut sent = self.sent.lock().await;
         let room = self.window.acquire_many(count).await.map_err(|_closed| SendError::Ended)?;
         let place = self.requests.reserve().await.map_err(|_closed| SendError::Ended)?;
@@ -227,6 +243,10 @@ impl GatewayStream {
         // An end that came before, or takes too long, shows in the totals.
         drop(timeout(patience, closing).await);
         self.totals()
+    }
+
+    fn aliases(&self) -> MutexGuard<'_, Aliases> {
+        self.aliases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn request(&self, request: Request) -> Result<(), SendError> {

@@ -1,4 +1,46 @@
-//! Kvarter's public API.
+//! Kvarter's public API: the protos of package `kvarter.v1` with the code generated from them, and a client.
+//!
+//! - [`v1`]: messages, clients and servers as they are on the wire; the comments of `proto/` are their documentation. Start there
+//!   to see what can be asked, and with which errors it is answered ([`v1::ErrorReason`]).
+//! - [`Client`]: calls with deadlines that go on over nodes that fail, repeat only what is safe to repeat, and fail as an
+//!   [`ApiError`] that tells *not applied*, *perhaps applied* and *rejected* apart.
+//! - [`GatewayStream`]: thousands of devices on one stream; readings are counted once over lost connections.
+//! - [`CommandLedger`]: the device's half of a command's promise.
+//! - [`FILE_DESCRIPTOR_SET`]: the protos for gRPC reflection.
+//!
+//! Not here: routing to leaders (any node answers, and passes on in one hop), and whatever a node does with a call.
+//!
+//! # Read a twin, speak for a device
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use kvarter_api::v1::{Attachment, Reading, reading};
+//! use kvarter_api::{Client, ClientConfig, DeviceName, GatewayOptions, GatewayStream, TlsIdentity};
+//!
+//! # async fn example(now_us: i64) -> Result<(), Box<dyn std::error::Error>> {
+//! let tls = TlsIdentity {
+//!     ca_pem: std::fs::read("ca.pem")?,
+//!     certificate_pem: std::fs::read("client.pem")?,
+//!     key_pem: std::fs::read("client.key")?,
+//!     domain: "localhost".to_owned(),
+//! };
+//! let endpoints = ["127.0.0.1:7001", "127.0.0.1:7002"].map(str::to_owned).to_vec();
+//! let client = Client::connect(ClientConfig::new(endpoints, tls)).await?;
+//!
+//! let lamp = DeviceName::new("aarhus-c", "lamp-17")?;
+//! let answer = client.twin(&lamp, Duration::ZERO).await?;
+//! println!("{:?}", answer.twin);
+//!
+//! let (stream, events) = GatewayStream::open(&client, GatewayOptions::default()).await?;
+//! drop(events); // The totals are enough here.
+//! stream.attach(vec![Attachment { alias: 0, device: lamp.into() }]).await?;
+//! let value = Some(reading::Value::Number(80.0));
+//! stream.send(vec![Reading { alias: 0, attribute: 1, observed_us: now_us, value }]).await?;
+//! let totals = stream.close(Duration::from_secs(10)).await;
+//! assert_eq!(totals.stored, 1);
+//! # Ok(())
+//! # }
+//! ```
 
 mod backoff;
 mod client;

@@ -37,8 +37,8 @@ impl ErrorReason {
         }
     }
 
-    /// The called node is to blame and another one may do better.
+    /// The called node may be to blame, and another one do better: it is leaving, or cut off from the others.
     pub(crate) fn is_about_node(self) -> bool {
-        matches!(self, Self::Draining | Self::Stopping)
+        matches!(self, Self::NotLeader | Self::OutcomeUnknown | Self::Draining | Self::Stopping)
     }
 }

@@ -3,7 +3,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kvarter_api::{
-    ApiError, BatchAcknowledgement, BatchSequence, GatewayEvent, GatewayEvents, GatewayStream, SendError, StreamTotals, v1,
+    ApiError, BatchAcknowledgement, BatchSequence, GatewayEvent, GatewayEvents, GatewayStream, SendError, StreamTotals,
+    v1,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -107,7 +108,8 @@ impl Lane {
             }
         }
         let totals = stream.close(CLOSE_PATIENCE).await;
-        let Book { ledger, latencies, disconnects, detached, .. } = book.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Book { ledger, latencies, disconnects, detached, .. } =
+            book.into_inner().unwrap_or_else(PoisonError::into_inner);
         LaneOutcome { ledger, totals, latencies, elapsed: heard - start, disconnects, detached, failure }
     }
 }

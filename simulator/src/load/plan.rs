@@ -31,11 +31,11 @@ pub enum PlanError {
     RateNotPositive,
 }
 
-/// Kind and attribute that the devices of a load report: a plain number that no city service reads.
-pub(super) const LOAD_KIND: &str = "air_quality";
-pub(super) const LOAD_ATTRIBUTE: &str = "no2";
-
 impl LoadPlan {
+    /// Kind of the devices of a load.
+    pub const KIND: &str = "air_quality";
+    /// What they report: a plain number that no city service reads.
+    pub const ATTRIBUTE: &str = "no2";
     /// 16 times as many districts as there are shards by default: enough that every shard gets its share.
     pub const DISTRICTS: u32 = 256;
 
@@ -64,7 +64,7 @@ impl LoadPlan {
     pub(super) fn registrations(&self) -> impl Iterator<Item = v1::Device> + '_ {
         (0..self.devices).map(|number| v1::Device {
             name: self.device(number),
-            kind: LOAD_KIND.to_owned(),
+            kind: Self::KIND.to_owned(),
             ..v1::Device::default()
         })
     }

@@ -53,13 +53,13 @@ pub struct LoadReport {
 
 impl LoadProgress {
     pub(super) fn sum(elapsed: Duration, lanes: impl Iterator<Item = StreamTotals>) -> Self {
-        Self { elapsed, totals: lanes.fold(StreamTotals::default(), sum) }
+        Self { elapsed, totals: lanes.fold(StreamTotals::default(), sum_totals) }
     }
 }
 
 impl LoadOutcome {
     pub(super) fn merge(lanes: Vec<LaneOutcome>, shards: usize) -> Self {
-        let totals = lanes.iter().map(|lane| lane.totals).fold(StreamTotals::default(), sum);
+        let totals = lanes.iter().map(|lane| lane.totals).fold(StreamTotals::default(), sum_totals);
         let mut latencies = Latencies::default();
         lanes.iter().for_each(|lane| latencies.merge(&lane.latencies));
         let elapsed_s = lanes.iter().map(|lane| lane.elapsed).max().unwrap_or_default().as_secs_f64();
@@ -86,7 +86,7 @@ impl LoadOutcome {
 }
 
 /// Totals of streams that have no reading in common.
-pub(crate) fn sum(left: StreamTotals, right: StreamTotals) -> StreamTotals {
+pub(crate) fn sum_totals(left: StreamTotals, right: StreamTotals) -> StreamTotals {
     StreamTotals {
         sent: left.sent + right.sent,
         acknowledged: left.acknowledged + right.acknowledged,

@@ -50,7 +50,10 @@ impl Plan {
             let fill_per_day = self.rng.random_range(0.14..0.61);
             let place = self.place_near(centre);
             let sensor = Sensor::WasteContainer { fill_per_day, start: self.rng.random_range(0.0..0.7) };
-            self.add(SimulatedDevice::new(district, &format!("w-{container}"), SimulatedKind::WasteContainer, place), sensor);
+            self.add(
+                SimulatedDevice::new(district, &format!("w-{container}"), SimulatedKind::WasteContainer, place),
+                sensor,
+            );
         }
         for station in 0..2_u32 {
             let place = self.place_near(centre);
@@ -91,7 +94,11 @@ impl Plan {
             road_type: if is_main_road { "MAJOR_ROAD" } else { "STREET" },
         };
         let sensor = Sensor::Traffic {
-            mean_vehicles: if is_main_road { self.rng.random_range(6.0..14.0) } else { self.rng.random_range(0.8..5.0) },
+            mean_vehicles: if is_main_road {
+                self.rng.random_range(6.0..14.0)
+            } else {
+                self.rng.random_range(0.8..5.0)
+            },
             free_flow_kmh: if is_main_road { 70.0 } else { 50.0 },
             length_m,
         };

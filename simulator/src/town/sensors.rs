@@ -20,13 +20,26 @@ const ILLUMINANCE_MAX_LX: f64 = 100_000.0;
 #[derive(Clone, Debug)]
 pub(super) enum Sensor {
     /// Mean of vehicles in 5 minutes over the week.
-    Traffic { mean_vehicles: f64, free_flow_kmh: f64, length_m: f64 },
-    Garage { spaces: f64 },
+    Traffic {
+        mean_vehicles: f64,
+        free_flow_kmh: f64,
+        length_m: f64,
+    },
+    Garage {
+        spaces: f64,
+    },
     /// Shares of the container: filled in a day, and filled on 1970-01-01.
-    WasteContainer { fill_per_day: f64, start: f64 },
+    WasteContainer {
+        fill_per_day: f64,
+        start: f64,
+    },
     /// Micrograms of fine particles per cubic metre without traffic.
-    AirQuality { background: f64 },
-    Weather { place: Place },
+    AirQuality {
+        background: f64,
+    },
+    Weather {
+        place: Place,
+    },
 }
 
 impl Sensor {
@@ -40,7 +53,13 @@ impl Sensor {
     }
 
     /// Appends what the sensor reports at `observed`; nothing when the report is lost on its way.
-    pub(super) fn measure(&self, seed: u64, device: DeviceIndex, observed: Timestamp, readings: &mut Vec<TimedReading>) {
+    pub(super) fn measure(
+        &self,
+        seed: u64,
+        device: DeviceIndex,
+        observed: Timestamp,
+        readings: &mut Vec<TimedReading>,
+    ) {
         let mut noise = Noise::new(seed, device, observed);
         let local = danish_time(observed);
         let mut report = |signal, value| readings.push(TimedReading { observed, device, signal, value });

@@ -63,7 +63,7 @@ fn at_the_cap_the_longest_idle_makes_room() {
 #[test]
 fn without_an_idle_one_a_device_waits_for_room() {
     let room = Arc::new(Semaphore::new(1));
-    let (mut here, mut there) = (Slots::new(Arc::clone(&room)), Slots::new(room));
+    let (mut here, mut there) = (Slots::<u32>::new(Arc::clone(&room)), Slots::<u32>::new(room));
     let actions = here.touch(DeviceNumber(1));
     spawn(&mut here, &actions);
     assert!(there.touch(DeviceNumber(2)).is_empty());

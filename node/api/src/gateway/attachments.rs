@@ -9,16 +9,26 @@ use crate::v1::{AttachedDevice, Attachment, DevicesAttached};
 /// Devices in one request.
 pub(crate) const ATTACH_DEVICES_MAX: usize = 10_000;
 
+/// Stands for *no shard* in an answer: the meta group has no devices.
+const SHARD_NONE: u32 = 0;
+
 /// Who waits for the answer to an attachment.
 pub(crate) type AttachReply = oneshot::Sender<Vec<AttachedDevice>>;
 
 /// The devices that the stream speaks for.
 #[derive(Debug, Default)]
 pub(crate) struct Attachments {
-    /// Names of the devices that are attached, or are about to be, by alias.
-    devices: BTreeMap<u32, String>,
+    /// Devices that belong to a shard, or whose first answer is open, by alias. Refused ones too: a shard that once rejected
+    /// and counted their readings must be the one to do so after a resume.
+    devices: BTreeMap<u32, Device>,
     /// Requests of this connection without an answer, oldest first.
     waiting: VecDeque<Waiting>,
+}
+
+#[derive(Clone, Debug)]
+struct Device {
+    name: String,
+    is_attached: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +56,10 @@ pub(crate) struct UnexpectedAnswer {
 impl Attachments {
     /// Adds devices that are asked for on this connection.
     pub(crate) fn request(&mut self, devices: Vec<Attachment>, reply: AttachReply) {
-        self.wait(devices, Some(reply));
+        for Attachment { alias, device } in &devices {
+            self.devices.insert(*alias, Device { name: device.clone(), is_attached: false });
+        }
+        self.waiting.push_back(Waiting { devices, reply: Some(reply) });
     }
 
     /// Takes the answer to the oldest request; returns the devices that were lost.
@@ -56,10 +69,15 @@ impl Attachments {
         let answered = answer.devices.len();
         let waiting = waiting.filter(|_| asked == answered).ok_or(UnexpectedAnswer { asked, answered })?;
         let mut detached = Vec::new();
-        for device in answer.devices.iter().filter(|device| !device.error.is_empty()) {
-            self.devices.remove(&device.alias);
-            if waiting.reply.is_none() {
-                detached.push(Detached { alias: device.alias, error: device.error.clone() });
+        for answered in &answer.devices {
+            let Some(device) = self.devices.get_mut(&answered.alias) else { continue };
+            let was_attached = device.is_attached;
+            device.is_attached = answered.error.is_empty();
+            if was_attached && !device.is_attached {
+                detached.push(Detached { alias: answered.alias, error: answered.error.clone() });
+            }
+            if answered.shard == SHARD_NONE {
+                self.devices.remove(&answered.alias);
             }
         }
         if let Some(reply) = waiting.reply {
@@ -77,17 +95,13 @@ impl Attachments {
         for attachment in open.iter().flat_map(|waiting| &waiting.devices) {
             devices.remove(&attachment.alias);
         }
-        let devices: Vec<_> = devices.into_iter().map(|(alias, device)| Attachment { alias, device }).collect();
+        let devices: Vec<_> =
+            devices.into_iter().map(|(alias, device)| Attachment { alias, device: device.name }).collect();
         for chunk in devices.chunks(ATTACH_DEVICES_MAX) {
-            self.wait(chunk.to_vec(), None);
+            self.waiting.push_back(Waiting { devices: chunk.to_vec(), reply: None });
         }
         self.waiting.extend(open);
         self.waiting.iter().map(|waiting| waiting.devices.clone()).collect()
-    }
-
-    fn wait(&mut self, devices: Vec<Attachment>, reply: Option<AttachReply>) {
-        self.devices.extend(devices.iter().map(|device| (device.alias, device.device.clone())));
-        self.waiting.push_back(Waiting { devices, reply });
     }
 }
 
@@ -99,8 +113,9 @@ mod tests {
         Attachment { alias, device: format!("districts/d/devices/x{alias}") }
     }
 
-    fn answer(devices: &[(u32, &str)]) -> DevicesAttached {
-        let device = |&(alias, error): &(u32, &str)| AttachedDevice { alias, shard: 1, error: error.to_owned() };
+    fn answer(devices: &[(u32, u32, &str)]) -> DevicesAttached {
+        let device =
+            |&(alias, shard, error): &(u32, u32, &str)| AttachedDevice { alias, shard, error: error.to_owned() };
         DevicesAttached { devices: devices.iter().map(device).collect() }
     }
 
@@ -109,22 +124,25 @@ mod tests {
         let mut attachments = Attachments::default();
         let (first_tx, mut first) = oneshot::channel();
         let (second_tx, mut second) = oneshot::channel();
-        attachments.request(vec![attachment(0), attachment(1), attachment(2)], first_tx);
-        attachments.request(vec![attachment(3)], second_tx);
-        assert_eq!(attachments.answer(answer(&[(0, ""), (1, "not registered"), (2, "")])), Ok(Vec::new()));
-        assert_eq!(first.try_recv().expect("answered").len(), 3);
+        attachments.request((0..4).map(attachment).collect(), first_tx);
+        attachments.request(vec![attachment(4)], second_tx);
+        let said = answer(&[(0, 1, ""), (1, 0, "no such district"), (2, 1, ""), (3, 1, "not registered")]);
+        assert_eq!(attachments.answer(said), Ok(Vec::new()));
+        assert_eq!(first.try_recv().expect("answered").len(), 4);
 
-        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(2)], vec![attachment(3)]]);
+        let known = vec![attachment(0), attachment(2), attachment(3)];
+        assert_eq!(attachments.resume(), [known, vec![attachment(4)]]);
         let lost = Detached { alias: 2, error: "retired".to_owned() };
-        assert_eq!(attachments.answer(answer(&[(0, ""), (2, "retired")])), Ok(vec![lost]));
-        assert_eq!(attachments.answer(answer(&[(3, "")])), Ok(Vec::new()));
+        let said = answer(&[(0, 1, ""), (2, 1, "retired"), (3, 1, "not registered")]);
+        assert_eq!(attachments.answer(said), Ok(vec![lost]));
+        assert_eq!(attachments.answer(answer(&[(4, 2, "")])), Ok(Vec::new()));
         assert_eq!(second.try_recv().expect("answered").len(), 1);
-        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(3)]]);
+        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(2), attachment(3), attachment(4)]]);
     }
 
     #[test]
     fn an_answer_to_nothing_is_refused() {
         let mut attachments = Attachments::default();
-        assert_eq!(attachments.answer(answer(&[(0, "")])), Err(UnexpectedAnswer { asked: 0, answered: 1 }));
+        assert_eq!(attachments.answer(answer(&[(0, 1, "")])), Err(UnexpectedAnswer { asked: 0, answered: 1 }));
     }
 }

@@ -21,7 +21,7 @@ use super::frame::Frame;
 use super::outbox::EventOutbox;
 use super::recent::RecentAcknowledgements;
 use super::totals::StreamTotals;
-use super::window::{Sending, Window};
+use super::window::Window;
 use crate::backoff::Resume;
 use crate::client::Client;
 use crate::error::ApiError;
@@ -65,6 +65,8 @@ pub(super) struct Driver {
     /// Frames that go before the window's.
     pub(super) urgent: VecDeque<Frame>,
     pub(super) resume: Resume,
+    /// When readings were last acknowledged, or none waited for it.
+    pub(super) heard_at: Instant,
 }
 
 impl Driver {
@@ -99,10 +101,7 @@ impl Driver {
 
     /// The next frame for the node, those before the readings first.
     pub(super) fn next_frame(&mut self) -> Option<Frame> {
-        self.urgent.pop_front().or_else(|| {
-            let Sending { frame, refused } = self.window.next_unsent()?;
-            Some(if refused.is_empty() { frame.clone() } else { frame.without(refused) })
-        })
+        self.urgent.pop_front().or_else(|| self.window.next_unsent().cloned())
     }
 
     async fn reconnect(&mut self, mut error: ApiError) -> Result<Connection, ApiError> {
@@ -137,12 +136,11 @@ impl Driver {
     }
 
     /// Lets everyone who waits know that the stream has ended, then tells why.
-    async fn fail(&mut self, error: ApiError) {
-        self.permits.close();
-        self.requests.close();
-        while self.requests.try_recv().is_ok() {}
-        self.attachments = Attachments::default();
-        self.outbox.push(GatewayEvent::Failed(error));
-        self.outbox.flush().await;
+    async fn fail(self, error: ApiError) {
+        let Self { mut outbox, permits, requests, attachments, totals, .. } = self;
+        permits.close();
+        drop((requests, attachments, totals));
+        outbox.push(GatewayEvent::Failed(error));
+        outbox.flush().await;
     }
 }

@@ -13,9 +13,6 @@ use crate::v1::{
     OpenStream, Reading, ReadingBatch,
 };
 
-/// An alias that no device can have.
-const UNATTACHED: u32 = u32::MAX;
-
 /// Frames that are ready together are written together up to this size.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -39,17 +36,6 @@ impl Frame {
 
     pub(crate) fn acknowledgements(acknowledgements: Vec<CommandAcknowledgement>) -> Self {
         Self::encode(Request::Acknowledgements(CommandAcknowledgements { acknowledgements }))
-    }
-
-    /// The same batch with the readings at `indexes` under an alias that is never attached: they keep their places and are
-    /// rejected again, whatever has been attached meanwhile.
-    pub(crate) fn without(&self, indexes: &[u32]) -> Self {
-        let request = ConnectRequest::decode(self.0.as_ref()).expect("a frame of ours decodes");
-        let Some(Request::Readings(mut batch)) = request.message else { unreachable!("only batches have readings") };
-        for &index in indexes {
-            batch.readings[index as usize].alias = UNATTACHED;
-        }
-        Self::encode(Request::Readings(batch))
     }
 
     fn encode(message: Request) -> Self {
@@ -91,21 +77,5 @@ impl Encoder for FrameEncoder {
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::new(WRITE_BYTES, WRITE_BYTES)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refused_readings_keep_their_places() {
-        let readings: Vec<_> = (0..5).map(|alias| Reading { alias, attribute: 7, ..Reading::default() }).collect();
-        let frame = Frame::readings(BatchSequence(9), readings).without(&[1, 4]);
-        let Some(Request::Readings(batch)) = ConnectRequest::decode(frame.0).expect("decodes").message else {
-            panic!("a batch stays a batch")
-        };
-        let aliases: Vec<_> = batch.readings.iter().map(|reading| reading.alias).collect();
-        assert_eq!((batch.sequence, aliases), (9, vec![0, UNATTACHED, 2, 3, UNATTACHED]));
     }
 }

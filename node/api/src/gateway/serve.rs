@@ -40,11 +40,17 @@ impl Driver {
     pub(super) async fn serve(&mut self, connection: &mut Connection) -> End {
         let mut leaving: Option<Leaving> = None;
         let mut is_writable = true;
+        let silence_max = self.client.config().silence_max;
+        self.heard_at = Instant::now();
         loop {
             let is_moving = matches!(leaving, Some(Leaving::Moving { .. }));
             let is_closing = matches!(leaving, Some(Leaving::Closing { .. }));
             let has_frame = !is_moving && (!self.urgent.is_empty() || self.window.has_unsent());
-            if is_moving && !self.window.has_waiting() {
+            let is_waiting = self.window.has_waiting();
+            if !is_waiting {
+                self.heard_at = Instant::now();
+            }
+            if is_moving && !is_waiting {
                 return End::Moved;
             }
             if is_closing && !has_frame {
@@ -78,6 +84,9 @@ impl Driver {
                     if self.take(request) {
                         leaving = Some(Leaving::Closing { deadline: Instant::now() + LEAVE_DEADLINE });
                     }
+                }
+                () = sleep_until(self.heard_at + silence_max), if is_waiting => {
+                    return End::Lost(self.client.silent(connection.id, silence_max));
                 }
                 () = sleep_until(leave_at), if leaving.is_some() => return end_of_responses(leaving),
             }
@@ -130,6 +139,7 @@ impl Driver {
         let news = self.window.acknowledge(acknowledged, Instant::now()).map_err(|error| error.to_string())?;
         self.totals.send_replace(self.window.totals());
         self.resume.succeed();
+        self.heard_at = Instant::now();
         if !news.readings.is_empty() {
             self.permits.add_permits(news.readings.len());
             self.outbox.push(GatewayEvent::Acknowledged(news));

@@ -50,18 +50,7 @@ struct Batch<F> {
     waiting: u32,
     /// One bit a reading.
     acknowledged: Vec<u64>,
-    /// Indexes of readings that were refused because no shard knows their device.
-    refused: Vec<u32>,
     called_at: Instant,
-}
-
-/// What has to be sent of a batch.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Sending<'a, F> {
-    pub(crate) frame: &'a F,
-    /// Indexes of readings that are counted as rejected without a shard. They must not reach one now, since it would count
-    /// them a second time.
-    pub(crate) refused: &'a [u32],
 }
 
 impl<F> Window<F> {
@@ -77,8 +66,7 @@ impl<F> Window<F> {
         assert_eq!(sequence.0, self.first + self.batches.len() as u64, "batches are numbered without gaps");
         assert!(readings > 0, "a batch has readings");
         let acknowledged = vec![0; readings.div_ceil(64) as usize];
-        let refused = Vec::new();
-        self.batches.push_back(Some(Batch { frame, readings, waiting: readings, acknowledged, refused, called_at }));
+        self.batches.push_back(Some(Batch { frame, readings, waiting: readings, acknowledged, called_at }));
         self.accounts.send(readings);
     }
 
@@ -88,12 +76,11 @@ impl<F> Window<F> {
     }
 
     /// The next batch to be sent on this connection.
-    pub(crate) fn next_unsent(&mut self) -> Option<Sending<'_, F>> {
+    pub(crate) fn next_unsent(&mut self) -> Option<&F> {
         let place = self.place(self.unsent)?;
         let step = self.batches.range(place..).position(Option::is_some)?;
         self.unsent += step as u64 + 1;
-        let batch = self.batches.get(place + step)?.as_ref()?;
-        Some(Sending { frame: &batch.frame, refused: &batch.refused })
+        Some(&self.batches.get(place + step)?.as_ref()?.frame)
     }
 
     /// The connection was lost: what is not acknowledged is to be sent again.
@@ -141,7 +128,6 @@ impl<F> Window<F> {
             let count = u32::try_from(news.readings.len()).expect("not more than the batch has");
             self.accounts.acknowledge(count);
             if shard.is_none() {
-                batch.refused.extend(news.readings.iter().map(|reading| reading.index));
                 self.accounts.refuse(count);
             }
         }

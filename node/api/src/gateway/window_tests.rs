@@ -22,8 +22,8 @@ enum Step {
     Decide(u32),
     /// The connection carries an acknowledgement to the client.
     Answer,
-    /// The connection is lost with everything on its way; devices that no shard knew may be attached on the next one.
-    Lose { attaches_unknown: bool },
+    /// The connection is lost with everything on its way.
+    Lose,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -33,7 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Carry),
         6 => (1..=SHARDS).prop_map(Step::Decide),
         6 => Just(Step::Answer),
-        1 => any::<bool>().prop_map(|attaches_unknown| Step::Lose { attaches_unknown }),
+        1 => Just(Step::Lose),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -46,18 +46,15 @@ struct Server {
     parts: BTreeMap<u32, VecDeque<(u64, Vec<u32>)>>,
     answers: VecDeque<ReadingsAcknowledged>,
     last_carried: u64,
-    /// Where readings of unknown devices go now.
-    unknown: Option<u32>,
 }
 
 impl Server {
-    fn carry(&mut self, sequence: u64, readings: &Readings, refused: &[u32]) {
+    fn carry(&mut self, sequence: u64, readings: &Readings) {
         assert!(sequence > self.last_carried, "batches are sent in order");
         self.last_carried = sequence;
         let mut parts: BTreeMap<Option<u32>, Vec<u32>> = BTreeMap::new();
         for (index, shard) in (0_u32..).zip(readings) {
-            let shard = if refused.contains(&index) { None } else { shard.or(self.unknown) };
-            parts.entry(shard).or_default().push(index);
+            parts.entry(*shard).or_default().push(index);
         }
         for (shard, indexes) in parts {
             match shard {
@@ -91,11 +88,10 @@ impl Server {
         });
     }
 
-    fn lose(&mut self, attaches_unknown: bool) {
+    fn lose(&mut self) {
         self.parts.clear();
         self.answers.clear();
         self.last_carried = 0;
-        self.unknown = attaches_unknown.then_some(1);
     }
 }
 
@@ -121,8 +117,8 @@ impl Client {
     }
 
     fn carry(&mut self, server: &mut Server) -> bool {
-        let Some(Sending { frame: (sequence, readings), refused }) = self.window.next_unsent() else { return false };
-        server.carry(*sequence, readings, refused);
+        let Some((sequence, readings)) = self.window.next_unsent() else { return false };
+        server.carry(*sequence, readings);
         true
     }
 
@@ -147,8 +143,8 @@ proptest! {
                 Step::Carry => drop(client.carry(&mut server)),
                 Step::Decide(shard) => server.decide(shard),
                 Step::Answer => drop(client.answer(&mut server)),
-                Step::Lose { attaches_unknown } => {
-                    server.lose(attaches_unknown);
+                Step::Lose => {
+                    server.lose();
                     client.window.rewind();
                 }
             }
@@ -190,7 +186,7 @@ fn only_unacknowledged_batches_are_sent_again() {
         window.acknowledge(&acknowledged(sequence, indexes, outcomes), now).expect("a valid acknowledgement");
     }
     window.rewind();
-    let again: Vec<_> = std::iter::from_fn(|| window.next_unsent().map(|sending| *sending.frame)).collect();
+    let again: Vec<_> = std::iter::from_fn(|| window.next_unsent().copied()).collect();
     assert_eq!(again, [2, 4]);
 }
 

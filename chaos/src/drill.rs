@@ -1,0 +1,189 @@
+//! The kill drill: under load, the nodes of a cluster are killed one after the other, again and again.
+//!
+//! Hypothesis: every shard takes writes again within seconds, and in the end nothing that was acknowledged is missing, doubled
+//! or different between replicas. `probe` measures the outages, `health` decides when the next kill is fair, `evidence`
+//! collects what the checkers judge. The drill aborts its kills when the cluster does not come back, and judges all the same.
+mod evidence;
+mod health;
+mod probe;
+mod report;
+
+use std::time::Duration;
+
+use kvarter_api::v1::{Position, SubscribeRequest};
+use kvarter_api::{ApiError, Client, ConnectError, SendError};
+use kvarter_simulator::{EnrollError, Ledger, Load, LoadError, LoadOutcome, LoadPlan};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::check::{Violation, Violations};
+use crate::fleet::{Fleet, FleetError, NodeProcess};
+use evidence::Evidence;
+use health::Health;
+use probe::Probe;
+pub use report::{DrillReport, Figures, KillRecord, Verdict};
+
+/// Longest outage that is waited for; also the time in which a killed node must be back and in step.
+const RECOVERY_MAX: Duration = Duration::from_secs(120);
+/// Longest wait for acknowledgements that are open when the load stops.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// The load ends when the drill says so, and this is longer than any drill.
+const LOAD_DURATION: Duration = Duration::from_secs(7 * 86_400);
+
+/// A drill that kills each node in turn.
+#[derive(Clone, Debug)]
+pub struct KillDrill {
+    /// How often each node is killed; at least 1.
+    pub rounds: u32,
+    pub devices: u32,
+    /// Readings in a second during the whole drill.
+    pub readings_per_s: f64,
+    /// Gateway streams of the load.
+    pub lanes: u32,
+}
+
+/// Why a drill could not be carried out. A broken promise is no error; it stands in the report.
+#[derive(Debug, thiserror::Error)]
+pub enum DrillError {
+    #[error("a drill needs at least one round")]
+    NoRounds,
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Enroll(#[from] EnrollError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    #[error("the probe's gateway stream failed")]
+    Probe(#[from] SendError),
+    #[error("the cluster is not whole within {waited:?}: {missing}")]
+    NotWhole { waited: Duration, missing: String },
+    #[error("node {id} was killed, but its process {pid} still runs")]
+    KillWithoutEffect { id: u64, pid: i32 },
+}
+
+impl KillDrill {
+    /// Runs the drill against the cluster of `client`, whose processes are `fleet`.
+    ///
+    /// Fails only when it can not be carried out from the beginning; whatever goes wrong after the first kill is in the report.
+    pub async fn run(&self, client: &Client, fleet: &Fleet) -> Result<DrillReport, DrillError> {
+        if self.rounds == 0 {
+            return Err(DrillError::NoRounds);
+        }
+        let health = Health::new(client, fleet)?;
+        let shards = health.wait_until_whole(RECOVERY_MAX).await?;
+        tracing::info!(shards = shards.len(), "the cluster is whole");
+
+        let cursors = client.subscribe(SubscribeRequest::default()).await?.cursors();
+        let mut probe = Probe::open(client).await?;
+        let load = Load::prepare(client, self.plan()).await?;
+        tracing::info!(devices = self.devices, shards = load.shards().len(), "load begins");
+        let stop_load = CancellationToken::new();
+        let mut loading = JoinSet::new();
+        loading.spawn({
+            let stop_load = stop_load.clone();
+            async move { load.run(&stop_load, DRAIN_MAX, |_progress| {}).await }
+        });
+
+        let mut violations = Violations::default();
+        let mut kills = Vec::new();
+        if let Err(abort) = self.kill_in_turn(fleet, &health, &mut probe, &mut kills).await {
+            tracing::warn!(reason = %abort, "no more kills");
+            violations.add(abort.into());
+        }
+
+        stop_load.cancel();
+        let load = match loading.join_next().await {
+            Some(outcome) => outcome.expect("a load does not panic and is not aborted"),
+            None => unreachable!("the load was started above"),
+        };
+        tracing::info!(sent = load.report.sent, unanswered = load.report.unanswered, "load ended");
+        self.judge(client, &health, cursors, probe, load, kills, violations).await
+    }
+
+    fn plan(&self) -> LoadPlan {
+        LoadPlan {
+            devices: self.devices,
+            districts: LoadPlan::DISTRICTS,
+            readings_per_s: self.readings_per_s,
+            duration: LOAD_DURATION,
+            lanes: self.lanes,
+            linger: Duration::from_millis(5),
+            district_prefix: "drill".to_owned(),
+        }
+    }
+
+    async fn kill_in_turn(
+        &self,
+        fleet: &Fleet,
+        health: &Health<'_>,
+        probe: &mut Probe,
+        kills: &mut Vec<KillRecord>,
+    ) -> Result<(), Abort> {
+        for round in 1..=self.rounds {
+            for NodeProcess { id, .. } in fleet.nodes().map_err(DrillError::from)? {
+                health.wait_until_whole(RECOVERY_MAX).await?;
+                health.wait_until_in_step(RECOVERY_MAX).await?;
+                // A probe that works before the kill: what it shows afterwards is the kill's doing.
+                probe.measure(RECOVERY_MAX).await?;
+                let killed = fleet.kill(id).map_err(DrillError::from)?;
+                let outage = probe.measure(RECOVERY_MAX).await?;
+                health::wait_until_gone(fleet, &killed).await?;
+                let record = KillRecord::new(round, &killed, &outage);
+                tracing::info!(round, node = id, outage_ms = record.outage_ms, shard = record.slowest_shard, "killed");
+                kills.push(record);
+                if let Some((shard, waited)) = outage.not_serving() {
+                    return Err(Abort::ShardNotServing { shard, waited });
+                }
+            }
+        }
+        Ok(health.wait_until_whole(RECOVERY_MAX).await.map(|_shards| ())?)
+    }
+
+    /// Collects the evidence and lets the checkers judge it.
+    #[expect(clippy::too_many_arguments, reason = "everything that the drill has gathered meets here, once")]
+    async fn judge(
+        &self,
+        client: &Client,
+        health: &Health<'_>,
+        cursors: Vec<Position>,
+        mut probe: Probe,
+        load: LoadOutcome,
+        kills: Vec<KillRecord>,
+        availability: Violations,
+    ) -> Result<DrillReport, DrillError> {
+        let ends = probe.mark_ends(DRAIN_MAX).await?;
+        let mut ledgers: Vec<Ledger> = load.ledgers;
+        ledgers.push(probe.into_ledger());
+        let evidence = Evidence { client, health, ledgers: &ledgers };
+        tracing::info!("reading the feed");
+        let (feed, facts) = evidence.feed(cursors, &ends).await?;
+        tracing::info!(facts, "reading the twins");
+        let twins = evidence.twins().await?;
+        tracing::info!("comparing the replicas");
+        let replicas = evidence.replicas(ends.len() as u64).await?;
+        let expected_kills = u64::from(self.rounds) * health.nodes() as u64;
+        Ok(DrillReport::new(kills, expected_kills, load.report, facts, Verdict { availability, feed, twins, replicas }))
+    }
+}
+
+/// Why no more nodes are killed.
+#[derive(Debug, thiserror::Error)]
+enum Abort {
+    #[error(transparent)]
+    Drill(#[from] DrillError),
+    #[error("shard {shard} took no write for {waited:?}")]
+    ShardNotServing { shard: u32, waited: Duration },
+}
+
+impl From<Abort> for Violation {
+    fn from(abort: Abort) -> Self {
+        match abort {
+            Abort::ShardNotServing { shard, waited } => Self::ShardNotServing { shard, waited_s: waited.as_secs() },
+            Abort::Drill(error) => Self::DrillAborted { reason: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether the cluster is whole, so that the next kill takes one node of three and not two.
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kvarter_api::{ApiError, Client};
+use tokio::time::{Instant, sleep};
+
+use super::DrillError;
+use crate::check::ReplicaHash;
+use crate::fleet::{Fleet, NodeProcess};
+
+/// Between two looks at a condition.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// A killed process is gone within this time, or the kill had no effect.
+const GONE_MAX: Duration = Duration::from_secs(5);
+
+/// The cluster as seen through its administration.
+pub(super) struct Health<'a> {
+    client: &'a Client,
+    /// One client for each node.
+    nodes: Vec<Client>,
+    fleet: &'a Fleet,
+}
+
+impl<'a> Health<'a> {
+    pub(super) fn new(client: &'a Client, fleet: &'a Fleet) -> Result<Self, DrillError> {
+        let nodes = fleet.nodes()?.iter().map(|node| client.only(&node.api_address)).collect::<Result<_, _>>()?;
+        Ok(Self { client, nodes, fleet })
+    }
+
+    /// Number of nodes.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Waits until every process runs, every node is reachable and every shard has a leader; returns the shards.
+    pub(super) async fn wait_until_whole(&self, patience: Duration) -> Result<BTreeSet<u32>, DrillError> {
+        let give_up = Instant::now() + patience;
+        loop {
+            let missing = match self.look().await {
+                Ok(shards) => return Ok(shards),
+                Err(missing) => missing,
+            };
+            if Instant::now() >= give_up {
+                return Err(DrillError::NotWhole { waited: patience, missing });
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// The shards of a whole cluster, or what is missing.
+    async fn look(&self) -> Result<BTreeSet<u32>, String> {
+        let processes = self.fleet.nodes().map_err(|error| error.to_string())?;
+        if let Some(node) = processes.iter().find(|node| !node.exists()) {
+            return Err(format!("the process of node {} does not run", node.id));
+        }
+        let status = self.client.cluster_status().await.map_err(|error| error.to_string())?;
+        if let Some(node) = status.nodes.iter().find(|node| !node.reachable) {
+            return Err(format!("node {} is not reachable", node.id));
+        }
+        if let Some(shard) = status.shards.iter().find(|shard| shard.leader.is_none()) {
+            return Err(format!("shard {} has no leader", shard.shard));
+        }
+        let shards: BTreeSet<u32> = status.shards.iter().map(|shard| shard.shard).filter(|shard| *shard != 0).collect();
+        if shards.is_empty() { Err("there are no shards".to_owned()) } else { Ok(shards) }
+    }
+
+    /// Waits until every node has applied, in every shard, what any of them has applied now.
+    pub(super) async fn wait_until_in_step(&self, patience: Duration) -> Result<(), DrillError> {
+        let give_up = Instant::now() + patience;
+        let mut goal: Option<BTreeMap<u32, u64>> = None;
+        loop {
+            let missing = match (self.replicas(false).await, &goal) {
+                (Err(error), _) => error.to_string(),
+                (Ok(replicas), None) => {
+                    let mut furthest = BTreeMap::new();
+                    for replica in replicas {
+                        let applied: &mut u64 = furthest.entry(replica.shard).or_default();
+                        *applied = replica.applied_index.max(*applied);
+                    }
+                    goal = Some(furthest);
+                    continue;
+                }
+                (Ok(replicas), Some(goal)) => {
+                    match replicas.iter().find(|replica| replica.applied_index < goal[&replica.shard]) {
+                        None => return Ok(()),
+                        Some(behind) => format!("node {} is behind in shard {}", behind.node, behind.shard),
+                    }
+                }
+            };
+            if Instant::now() >= give_up {
+                return Err(DrillError::NotWhole { waited: patience, missing });
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Every node's word on its replicas, asked at the same time. The meta group counts as shard 0 where it is listed.
+    pub(super) async fn replicas(&self, with_hash: bool) -> Result<Vec<ReplicaHash>, ApiError> {
+        let mut asking = tokio::task::JoinSet::new();
+        for node in &self.nodes {
+            let node = node.clone();
+            asking.spawn(async move { node.local_replicas(with_hash).await });
+        }
+        let mut replicas = Vec::new();
+        for answer in asking.join_all().await {
+            let answer = answer?;
+            replicas.extend(answer.replicas.into_iter().map(|replica| ReplicaHash {
+                shard: replica.shard,
+                node: answer.node,
+                applied_index: replica.applied_index,
+                hash: replica.state_hash,
+            }));
+        }
+        Ok(replicas)
+    }
+}
+
+/// Proves that the kill took effect: the process ended, or another one has taken its place.
+pub(super) async fn wait_until_gone(fleet: &Fleet, killed: &NodeProcess) -> Result<(), DrillError> {
+    let give_up = Instant::now() + GONE_MAX;
+    while killed.exists() && fleet.node(killed.id)?.pid == killed.pid {
+        if Instant::now() >= give_up {
+            return Err(DrillError::KillWithoutEffect { id: killed.id, pid: killed.pid });
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! The public API of a node: package `kvarter.v1` over gRPC with mutual TLS, with health and reflection.
+//!
+//! Start at [`serve`]. Each service is a module; they are thin: a request is checked and converted, put to the city, and
+//! its answer converted back. The exception is [`gateway`], which holds the server half of streams. Deliberately not
+//! here: the rules of the city, and who may do what.
+
+mod admin;
+mod ask;
+mod caller;
+mod commands;
+mod conversion;
+mod feed;
+mod gateway;
+mod kinds;
+mod name;
+mod outlet;
+mod page_token;
+mod route;
+mod services;
+mod status;
+mod twins;
+
+use std::time::Duration;
+
+use kvarter_actors::City;
+use kvarter_api::v1::cluster_admin_server::ClusterAdminServer;
+use kvarter_api::v1::command_service_server::CommandServiceServer;
+use kvarter_api::v1::device_gateway_server::DeviceGatewayServer;
+use kvarter_api::v1::feed_service_server::FeedServiceServer;
+use kvarter_api::v1::kind_service_server::KindServiceServer;
+use kvarter_api::v1::service_control_server::ServiceControlServer;
+use kvarter_api::v1::twin_service_server::TwinServiceServer;
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::{Server, ServerTlsConfig};
+use tonic_health::ServingStatus;
+use tower_layer::{Identity, Stack};
+
+use crate::telemetry::RpcLayer;
+
+/// Bytes of one message, both ways.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A peer that is silent this long is asked whether it is there ...
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
+/// ... and given up when it does not answer within this time.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Calls on one connection at the same time.
+const CONNECTION_CALLS_MAX: u32 = 1_024;
+/// After `stop`, callers get this long to take their last answers.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the tasks of the API live, and where they are accounted for.
+#[derive(Clone)]
+pub(crate) struct Lifetime {
+    /// Take nothing new, tell streams to move.
+    pub(crate) drain: CancellationToken,
+    /// End everything.
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// Why the API could not be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("the descriptors for reflection do not decode: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("serving the API failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves the API on `listener` until `stop`, and returns when every stream has ended and its shards know.
+///
+/// `layer` measures and traces each call. From `drain` on, health says *not serving*, new streams are refused, and open
+/// ones are told to move.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: ServerTlsConfig,
+    layer: RpcLayer,
+    city: City,
+    drain: CancellationToken,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let lifetime = Lifetime { drain, stop, tasks: TaskTracker::new() };
+    let router = router(tls, layer, &city, &lifetime).await?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
+    let stopped = lifetime.stop.clone().cancelled_owned();
+    let serving = router.serve_with_incoming_shutdown(incoming, stopped);
+    let cut_off = async {
+        lifetime.stop.cancelled().await;
+        sleep(CLOSE_WAIT).await;
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        () = cut_off => Ok(()),
+    };
+    lifetime.stop.cancel();
+    lifetime.tasks.close();
+    if timeout(CLOSE_WAIT, lifetime.tasks.wait()).await.is_err() {
+        tracing::warn!(tasks = lifetime.tasks.len(), "tasks of the api did not end in time");
+    }
+    Ok(served?)
+}
+
+async fn router(
+    tls: ServerTlsConfig,
+    layer: RpcLayer,
+    city: &City,
+    lifetime: &Lifetime,
+) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
+    macro_rules! limited {
+        ($server:ident, $service:expr) => {
+            $server::new($service)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        };
+    }
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(kvarter_api::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    // The whole server stands under the empty name; it serves until it drains.
+    health.set_service_status("", ServingStatus::Serving).await;
+    let (drain, stop) = (lifetime.drain.clone(), lifetime.stop.clone());
+    lifetime.tasks.spawn(async move {
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = stop.cancelled() => {}
+        }
+        health.set_service_status("", ServingStatus::NotServing).await;
+    });
+    Ok(Server::builder()
+        .layer(layer)
+        .tls_config(tls)?
+        .tcp_nodelay(true)
+        .http2_adaptive_window(Some(true))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(CONNECTION_CALLS_MAX)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(limited!(DeviceGatewayServer, gateway::GatewayService::new(city.clone(), lifetime.clone())))
+        .add_service(limited!(TwinServiceServer, twins::Twins::new(city.clone())))
+        .add_service(limited!(CommandServiceServer, commands::Commands::new(city.clone(), lifetime.clone())))
+        .add_service(limited!(FeedServiceServer, feed::Feeds::new(city.clone(), lifetime.clone())))
+        .add_service(limited!(KindServiceServer, kinds::Kinds::new(city.clone())))
+        .add_service(limited!(ServiceControlServer, services::Services::new(city.clone())))
+        .add_service(limited!(ClusterAdminServer, admin::Admin::new(city.clone()))))
+}

@@ -1,0 +1,135 @@
+//! ClusterAdmin: the cluster as its operators see it.
+
+use std::collections::BTreeMap;
+use std::iter;
+use std::sync::Arc;
+
+use kvarter_actors::{City, ShardCounters, ShardState};
+use kvarter_api::v1::cluster_admin_server::ClusterAdmin;
+use kvarter_api::v1::{
+    ClusterStatus, DistrictStatus, GetClusterStatusRequest, ListLocalReplicasRequest, ListLocalReplicasResponse,
+    NodeStatus, ReplicaStatus, ShardStatus,
+};
+use kvarter_cluster::{Cluster, NodeId, ShardHandle, ShardId};
+use tonic::{Request, Response, Status};
+
+use crate::api::status;
+
+/// The service.
+pub(crate) struct Admin {
+    city: City,
+}
+
+impl Admin {
+    pub(crate) fn new(city: City) -> Self {
+        Self { city }
+    }
+
+    fn shard_status(&self, shard: ShardId, replicas: &[NodeId]) -> ShardStatus {
+        let cluster = self.city.cluster();
+        let leader = cluster.leader(shard);
+        ShardStatus {
+            shard: shard.0,
+            leader: leader.map(|(node, _)| node.0),
+            replicas: replicas.iter().map(|node| node.0).collect(),
+            applied_index: match shard {
+                ShardId::META => cluster.meta_hash().0.0,
+                shard => cluster.shard(shard).map_or(0, |replica| replica.view().applied.0),
+            },
+            term: leader.map_or(0, |(_, term)| term.0),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterAdmin for Admin {
+    async fn get_cluster_status(&self, _: Request<GetClusterStatusRequest>) -> Result<Response<ClusterStatus>, Status> {
+        let cluster = self.city.cluster();
+        let meta = cluster.meta();
+        let shards = meta.shards.iter().filter(|(shard, _)| **shard != ShardId::META);
+        let mut statuses: Vec<_> = shards.map(|(shard, replicas)| self.shard_status(*shard, replicas)).collect();
+        let mut led: BTreeMap<u64, u32> = BTreeMap::new();
+        for leader in statuses.iter().filter_map(|status| status.leader) {
+            *led.entry(leader).or_default() += 1;
+        }
+        // The meta group stands first; every node has a replica of it.
+        let everywhere: Vec<_> = meta.nodes.keys().copied().collect();
+        statuses.insert(0, self.shard_status(ShardId::META, &everywhere));
+        let nodes = meta.nodes.values().map(|node| NodeStatus {
+            id: node.id.0,
+            zone: node.zone.clone(),
+            api_address: node.api_address.clone(),
+            peer_address: node.peer_address.clone(),
+            reachable: node.id == cluster.node() || cluster.is_reachable(node.id),
+            shards_led: led.get(&node.id.0).copied().unwrap_or_default(),
+        });
+        let districts = meta.districts.iter();
+        Ok(Response::new(ClusterStatus {
+            nodes: nodes.collect(),
+            shards: statuses,
+            districts: districts
+                .map(|(name, shard)| DistrictStatus { name: format!("districts/{name}"), shard: shard.0 })
+                .collect(),
+            answered_by: cluster.node().0,
+        }))
+    }
+
+    async fn list_local_replicas(
+        &self,
+        request: Request<ListLocalReplicasRequest>,
+    ) -> Result<Response<ListLocalReplicasResponse>, Status> {
+        let with_hash = request.into_inner().with_hash;
+        let node = self.city.cluster().node().0;
+        let cluster = Arc::clone(self.city.cluster());
+        let replicas = cluster.shards().borrow().clone();
+        let read = move || {
+            let meta = meta_status(&cluster, with_hash);
+            iter::once(meta).chain(replicas.into_values().map(|replica| replica_status(&replica, with_hash))).collect()
+        };
+        // A hash reads the whole state.
+        let replicas = tokio::task::spawn_blocking(read).await;
+        let replicas = replicas.map_err(|error| status::broken_contract(format!("a state hash failed: {error}")))?;
+        Ok(Response::new(ListLocalReplicasResponse { node, replicas }))
+    }
+}
+
+/// The meta group has no city, so only index and hash.
+fn meta_status(cluster: &Cluster<ShardState>, with_hash: bool) -> ReplicaStatus {
+    let (applied, hash) = cluster.meta_hash();
+    let state_hash = if with_hash { format!("{hash:032x}") } else { String::new() };
+    ReplicaStatus { shard: ShardId::META.0, applied_index: applied.0, state_hash, ..ReplicaStatus::default() }
+}
+
+/// Index and hash belong together; the counters may be an entry newer.
+fn replica_status(replica: &ShardHandle<ShardState>, with_hash: bool) -> ReplicaStatus {
+    let (applied, state_hash) = if with_hash {
+        let (applied, hash) = replica.state_hash();
+        (applied, format!("{hash:032x}"))
+    } else {
+        (replica.view().applied, String::new())
+    };
+    let ShardCounters {
+        devices,
+        readings_stored,
+        readings_late,
+        readings_duplicate,
+        readings_rejected,
+        commands_issued,
+        commands_succeeded,
+        commands_open,
+    } = replica.view().state.counters();
+    ReplicaStatus {
+        shard: replica.id().0,
+        applied_index: applied.0,
+        first_index: replica.first_index().0,
+        devices,
+        state_hash,
+        readings_stored,
+        readings_late,
+        readings_duplicate,
+        readings_rejected,
+        commands_issued,
+        commands_succeeded,
+        commands_open,
+    }
+}

@@ -1,0 +1,299 @@
+//! A lane: a stream's way to one shard. Pure; at most one request of a lane is on its way.
+//!
+//! A lane first opens the stream in its shard, then attaches devices, then submits parts; readings that arrive
+//! meanwhile merge into the next part. Whatever fails without an answer is sent again as it is: every request of a lane
+//! is idempotent in the shard.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use kvarter_actors::message::{self, Failure, FailureReason, StreamTotals, shard_reply::Reply, shard_request::Request};
+use kvarter_api::v1::{Reading, ReadingsAcknowledged};
+use kvarter_cluster::ShardId;
+
+use super::aliases::Aliases;
+use super::part::Part;
+use super::stream::{Ended, StreamIdentity};
+
+/// Position of a lane in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneId(pub(crate) u32);
+
+/// First pause after a failure; doubles with each further one up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(25);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A stream's way to one shard.
+pub(crate) struct Lane {
+    pub(crate) shard: ShardId,
+    /// The alias of each attached device number, for deliveries.
+    aliases: HashMap<u32, u32>,
+    is_opened: bool,
+    /// What the shard has of the stream, as far as it told.
+    totals: StreamTotals,
+    attaches: VecDeque<AttachShare>,
+    parts: VecDeque<Part>,
+    in_flight: InFlight,
+    failures: u32,
+    /// Highest epoch seen in a delivery from the shard.
+    epoch: u64,
+}
+
+/// The devices of one `AttachDevices` that live in the lane's shard.
+pub(crate) struct AttachShare {
+    /// Number of the `AttachDevices` on the stream.
+    pub(crate) attach: u64,
+    pub(crate) devices: Vec<AttachingDevice>,
+}
+
+pub(crate) struct AttachingDevice {
+    /// Place in the `AttachDevices`.
+    pub(crate) position: usize,
+    pub(crate) alias: u32,
+    /// `{district}/{device}`
+    pub(crate) name: String,
+}
+
+enum InFlight {
+    Nothing,
+    Open,
+    Attach(AttachShare),
+    Submit(Part),
+}
+
+/// What an answer or a step of a lane means for its stream.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) acknowledged: Vec<ReadingsAcknowledged>,
+    /// The share is done; per device its error, empty when attached.
+    pub(crate) attached: Option<(AttachShare, Vec<String>)>,
+    /// What to ask the shard, after a pause.
+    pub(crate) request: Option<(Request, Duration)>,
+}
+
+impl Lane {
+    pub(crate) fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            aliases: HashMap::new(),
+            is_opened: false,
+            totals: StreamTotals::default(),
+            attaches: VecDeque::new(),
+            parts: VecDeque::new(),
+            in_flight: InFlight::Nothing,
+            failures: 0,
+            epoch: 0,
+        }
+    }
+
+    pub(crate) fn push_attach(&mut self, share: AttachShare) {
+        self.attaches.push_back(share);
+    }
+
+    #[inline]
+    pub(crate) fn push_reading(&mut self, sequence: u64, index: u32, reading: &Reading) {
+        if !self.parts.back().is_some_and(|part| part.takes(sequence)) {
+            self.parts.push_back(Part::default());
+        }
+        if let Some(part) = self.parts.back_mut() {
+            part.push(sequence, index, reading);
+        }
+    }
+
+    /// Whether the stream is open in the shard and no device waits to be attached.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_opened && self.attaches.is_empty() && !matches!(self.in_flight, InFlight::Attach(_) | InFlight::Open)
+    }
+
+    /// Whether the shard may know of the stream, so that it has to hear of its end.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.is_opened || !matches!(self.in_flight, InFlight::Nothing)
+    }
+
+    /// The alias of a device of this shard, unless `epoch` is below the highest seen.
+    pub(crate) fn alias_for(&mut self, device: u32, epoch: u64) -> Option<u32> {
+        if epoch < self.epoch {
+            return None;
+        }
+        self.epoch = epoch;
+        self.aliases.get(&device).copied()
+    }
+
+    /// Starts the next request when none is on its way.
+    pub(crate) fn advance(&mut self, stream: &StreamIdentity, aliases: &Aliases) -> Progress {
+        let mut progress = Progress::default();
+        if matches!(self.in_flight, InFlight::Nothing) {
+            self.in_flight = self.next_in_flight(aliases, &mut progress.acknowledged);
+            progress.request = self.request(stream).map(|request| (request, Duration::ZERO));
+        }
+        progress
+    }
+
+    fn next_in_flight(&mut self, aliases: &Aliases, acknowledged: &mut Vec<ReadingsAcknowledged>) -> InFlight {
+        if !self.is_opened {
+            return if self.attaches.is_empty() && self.parts.is_empty() { InFlight::Nothing } else { InFlight::Open };
+        }
+        if let Some(share) = self.attaches.pop_front() {
+            return InFlight::Attach(share);
+        }
+        while let Some(mut part) = self.parts.pop_front() {
+            acknowledged.extend(part.trim(self.shard, self.totals.sequence, &self.totals));
+            if !part.is_empty() {
+                part.resolve(aliases);
+                return InFlight::Submit(part);
+            }
+        }
+        InFlight::Nothing
+    }
+
+    fn request(&self, stream: &StreamIdentity) -> Option<Request> {
+        match &self.in_flight {
+            InFlight::Nothing => None,
+            InFlight::Open => Some(Request::OpenStream(stream.open())),
+            InFlight::Attach(share) => Some(Request::AttachDevices(message::AttachDevices {
+                stream: stream.bytes.clone(),
+                names: share.devices.iter().map(|device| device.name.clone()).collect(),
+            })),
+            InFlight::Submit(part) => Some(Request::SubmitReadings(message::SubmitReadings {
+                stream: stream.bytes.clone(),
+                previous: self.totals.sequence,
+                sequence: part.sequence(),
+                readings: Some(part.readings().clone()),
+            })),
+        }
+    }
+
+    /// Takes the answer to the request that is on its way.
+    pub(crate) fn answered(
+        &mut self,
+        stream: &StreamIdentity,
+        aliases: &mut Aliases,
+        answer: Result<Reply, Failure>,
+    ) -> Result<Progress, Ended> {
+        let reply = match answer {
+            Ok(reply) => reply,
+            Err(failure) => return self.failed(stream, aliases, failure),
+        };
+        self.failures = 0;
+        let mut done = Progress::default();
+        match (std::mem::replace(&mut self.in_flight, InFlight::Nothing), reply) {
+            (InFlight::Open, Reply::StreamOpened(totals)) => {
+                self.is_opened = true;
+                self.totals = totals;
+            }
+            (InFlight::Attach(share), Reply::DevicesAttached(attached)) => {
+                done = self.attached(share, attached, aliases)?;
+            }
+            (InFlight::Submit(part), Reply::ReadingsSubmitted(submitted)) => {
+                let sequence = part.sequence();
+                done.acknowledged = part.acknowledge(self.shard, &submitted).map_err(Ended::OutcomesMismatch)?;
+                self.totals = submitted.totals.unwrap_or_default();
+                self.totals.sequence = sequence;
+            }
+            _ => return Err(Ended::UnexpectedReply { shard: self.shard }),
+        }
+        Ok(self.go_on(done, stream, aliases))
+    }
+
+    fn attached(
+        &mut self,
+        share: AttachShare,
+        attached: message::DevicesAttached,
+        aliases: &mut Aliases,
+    ) -> Result<Progress, Ended> {
+        if attached.devices.len() != share.devices.len() {
+            return Err(Ended::UnexpectedReply { shard: self.shard });
+        }
+        let mut refused = HashSet::new();
+        let mut errors = Vec::with_capacity(share.devices.len());
+        for (asked, answer) in share.devices.iter().zip(attached.devices) {
+            if answer.error.is_empty() {
+                aliases.attach(asked.alias, answer.device);
+                self.aliases.insert(answer.device, asked.alias);
+            } else {
+                aliases.release(asked.alias);
+                refused.insert(asked.alias);
+            }
+            errors.push(answer.error);
+        }
+        let acknowledged = self.detach(&refused);
+        Ok(Progress { acknowledged, attached: Some((share, errors)), ..Progress::default() })
+    }
+
+    /// Takes readings out that came for these aliases meanwhile: they are of no device.
+    fn detach(&mut self, refused: &HashSet<u32>) -> Vec<ReadingsAcknowledged> {
+        if refused.is_empty() {
+            return Vec::new();
+        }
+        self.parts.iter_mut().flat_map(|part| part.detach(refused)).collect()
+    }
+
+    fn failed(&mut self, stream: &StreamIdentity, aliases: &mut Aliases, failure: Failure) -> Result<Progress, Ended> {
+        self.failures = self.failures.saturating_add(1);
+        match failure.reason() {
+            reason if is_passing(reason) => {
+                let pause = backoff(self.failures).max(Duration::from_millis(u64::from(failure.retry_after_ms)));
+                Ok(Progress { request: self.request(stream).map(|request| (request, pause)), ..Progress::default() })
+            }
+            FailureReason::SequenceGap | FailureReason::AlreadyAccepted => self.overtaken(stream, aliases, failure),
+            FailureReason::StreamExpired | FailureReason::Forbidden => Err(Ended::Refused(failure)),
+            _ => match std::mem::replace(&mut self.in_flight, InFlight::Nothing) {
+                InFlight::Attach(share) => {
+                    share.devices.iter().for_each(|device| aliases.release(device.alias));
+                    let refused = share.devices.iter().map(|device| device.alias).collect();
+                    let errors = vec![failure.message; share.devices.len()];
+                    let acknowledged = self.detach(&refused);
+                    let done = Progress { acknowledged, attached: Some((share, errors)), ..Progress::default() };
+                    Ok(self.go_on(done, stream, aliases))
+                }
+                InFlight::Nothing | InFlight::Open | InFlight::Submit(_) => Err(Ended::Refused(failure)),
+            },
+        }
+    }
+
+    /// The shard has more of the stream than this lane knew: an earlier try, or an earlier connection, got through.
+    fn overtaken(&mut self, stream: &StreamIdentity, aliases: &Aliases, failure: Failure) -> Result<Progress, Ended> {
+        let InFlight::Submit(part) = std::mem::replace(&mut self.in_flight, InFlight::Nothing) else {
+            return Err(Ended::Refused(failure));
+        };
+        match failure.totals {
+            Some(totals) if totals.sequence > self.totals.sequence => self.totals = totals,
+            // The shard can not have less than it acknowledged: going on would hide a loss.
+            Some(_) => return Err(Ended::Refused(failure)),
+            // Opening the stream again tells.
+            None => self.is_opened = false,
+        }
+        self.parts.push_front(part);
+        Ok(self.go_on(Progress::default(), stream, aliases))
+    }
+
+    fn go_on(&mut self, done: Progress, stream: &StreamIdentity, aliases: &Aliases) -> Progress {
+        let mut progress = self.advance(stream, aliases);
+        progress.attached = done.attached;
+        progress.acknowledged.splice(..0, done.acknowledged);
+        progress
+    }
+}
+
+/// Whether the same request may succeed later.
+pub(crate) fn is_passing(reason: FailureReason) -> bool {
+    match reason {
+        FailureReason::Unspecified | FailureReason::NotLeader | FailureReason::Unknown | FailureReason::Overloaded => {
+            true
+        }
+        FailureReason::NotFound
+        | FailureReason::Invalid
+        | FailureReason::Conflict
+        | FailureReason::StreamExpired
+        | FailureReason::Forbidden
+        | FailureReason::SequenceGap
+        | FailureReason::AlreadyAccepted
+        | FailureReason::Limit
+        | FailureReason::Gone => false,
+    }
+}
+
+/// The pause after that many failures in a row, before jitter.
+pub(crate) fn backoff(failures: u32) -> Duration {
+    BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(BACKOFF_MAX)
+}

@@ -1,0 +1,119 @@
+//! The streams that are connected to this node: at most one connection each, and the newest wins.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kvarter_actors::StreamId;
+use tokio_util::sync::CancellationToken;
+
+/// Who holds which stream on this node.
+#[derive(Clone, Default)]
+pub(crate) struct StreamRegistry {
+    holders: Arc<Mutex<HashMap<StreamId, Holder>>>,
+}
+
+struct Holder {
+    client: String,
+    superseded: CancellationToken,
+    released: CancellationToken,
+}
+
+/// The right of one connection to speak for a stream; given back when dropped.
+pub(crate) struct StreamClaim {
+    stream: StreamId,
+    registry: StreamRegistry,
+    /// Fires when a newer connection of the stream takes over: end at once, and leave the stream open in its shards.
+    pub(crate) superseded: CancellationToken,
+    released: CancellationToken,
+}
+
+/// Why a stream was not claimed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ClaimError {
+    #[error("stream {stream} belongs to another client")]
+    Forbidden { stream: StreamId },
+    #[error("stream {stream} was resumed on an even newer connection")]
+    Superseded { stream: StreamId },
+}
+
+impl StreamRegistry {
+    /// Takes the stream over from the connection of the same client that holds it, and waits until that one is gone, so
+    /// that nothing it still does can undo what the new one does.
+    pub(crate) async fn claim(&self, stream: StreamId, client: &str) -> Result<StreamClaim, ClaimError> {
+        let (claim, previous) = self.replace(stream, client)?;
+        if let Some(previous) = previous {
+            previous.superseded.cancel();
+            // Not cut short when this claim is superseded too: the next one waits for this one, and so for all before.
+            previous.released.cancelled().await;
+        }
+        if claim.superseded.is_cancelled() { Err(ClaimError::Superseded { stream }) } else { Ok(claim) }
+    }
+
+    fn replace(&self, stream: StreamId, client: &str) -> Result<(StreamClaim, Option<Holder>), ClaimError> {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if holders.get(&stream).is_some_and(|holder| holder.client != client) {
+            return Err(ClaimError::Forbidden { stream });
+        }
+        let (superseded, released) = (CancellationToken::new(), CancellationToken::new());
+        let holder = Holder { client: client.to_owned(), superseded: superseded.clone(), released: released.clone() };
+        let previous = holders.insert(stream, holder);
+        Ok((StreamClaim { stream, registry: self.clone(), superseded, released }, previous))
+    }
+}
+
+impl Drop for StreamClaim {
+    fn drop(&mut self) {
+        let mut holders = self.registry.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        // A superseded claim has been replaced by its successor, which holds the place now.
+        if !self.superseded.is_cancelled() {
+            holders.remove(&self.stream);
+        }
+        drop(holders);
+        self.released.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const STREAM: StreamId = StreamId(7);
+    const CLIENT: &str = "client:lamps";
+
+    #[tokio::test]
+    async fn the_newest_connection_waits_for_the_older_one_to_end() {
+        let registry = StreamRegistry::default();
+        let first = registry.claim(STREAM, CLIENT).await.expect("the first claim");
+        let mut second = Box::pin(registry.claim(STREAM, CLIENT));
+        assert!((&mut second).now_or_never().is_none());
+        assert!(first.superseded.is_cancelled());
+        drop(first);
+        let second = second.await.expect("the second claim");
+        assert!(!second.superseded.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn of_three_connections_the_last_one_stays() {
+        let registry = StreamRegistry::default();
+        let first = registry.claim(STREAM, CLIENT).await.expect("the first claim");
+        let mut second = Box::pin(registry.claim(STREAM, CLIENT));
+        let mut third = Box::pin(registry.claim(STREAM, CLIENT));
+        assert!((&mut second).now_or_never().is_none());
+        assert!((&mut third).now_or_never().is_none());
+        drop(first);
+        assert_eq!(second.await.err(), Some(ClaimError::Superseded { stream: STREAM }));
+        drop(third.await.expect("the third claim"));
+        assert!(registry.holders.lock().expect("no panic under the lock").is_empty());
+    }
+
+    #[tokio::test]
+    async fn another_client_does_not_take_over() {
+        let registry = StreamRegistry::default();
+        let first = registry.claim(STREAM, CLIENT).await.expect("a claim");
+        let other = registry.claim(STREAM, "client:other").await;
+        assert_eq!(other.err(), Some(ClaimError::Forbidden { stream: STREAM }));
+        assert!(!first.superseded.is_cancelled());
+    }
+}

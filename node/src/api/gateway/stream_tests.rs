@@ -1,0 +1,410 @@
+//! Streams against model shards: each reading once, whatever fails between them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use kvarter_actors::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
+use kvarter_actors::{StreamDelivery, StreamId};
+use kvarter_api::v1::{
+    CommandAcknowledgement, CommandOutcome, DevicesAttached, Reading, ReadingBatch, ReadingOutcome,
+    ReadingsAcknowledged, connect_response::Message, reading,
+};
+use kvarter_cluster::{NodeId, ShardId, Timestamp};
+use proptest::prelude::*;
+
+use super::attach::Attaching;
+use super::model::{ModelShard, UNREGISTERED};
+use super::stream::{BATCH_READINGS_MAX, CallId, Effect, Ended, Stream, StreamIdentity};
+use super::ticket::StreamTicket;
+
+const SHARDS: u32 = 3;
+const TICKET: StreamTicket = StreamTicket { id: StreamId(42), issued: Timestamp(1) };
+
+fn identity() -> StreamIdentity {
+    StreamIdentity::new(TICKET, "client:test".to_owned(), NodeId(1))
+}
+
+/// Aliases 0 to 8 live in shard alias % 3; 6 to 8 are not registered; higher ones are never attached.
+fn attachments() -> Vec<Attaching> {
+    let attaching = |alias: u32| {
+        let suffix = if alias > 5 { UNREGISTERED } else { "" };
+        Attaching { alias, place: Ok((ShardId(1 + alias % SHARDS), format!("d/{alias}{suffix}"))) }
+    };
+    (0..9).map(attaching).collect()
+}
+
+fn batch(sequence: u64, aliases: &[u32]) -> ReadingBatch {
+    let reading = |(index, alias): (usize, &u32)| Reading {
+        alias: *alias,
+        attribute: 1,
+        observed_us: 1_700_000_000_000_000 + i64::from(*alias),
+        value: Some(reading::Value::Integer(id(sequence, index))),
+    };
+    ReadingBatch { sequence, readings: aliases.iter().enumerate().map(reading).collect() }
+}
+
+fn id(sequence: u64, index: usize) -> i64 {
+    i64::try_from(sequence).expect("a small number") * 1_000 + i64::try_from(index).expect("a small number")
+}
+
+/// What happens to a request on its way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Answered,
+    NotLeader,
+    Overloaded,
+    /// The answer is lost behind the shard.
+    AppliedUnknown,
+    /// The request is lost before the shard, or arrives there much later.
+    DelayedUnknown,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send(Vec<u32>),
+    Answer(prop::sample::Index, Fate),
+    /// A request of the past reaches its shard.
+    Arrive(prop::sample::Index),
+    Reconnect,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let fate = prop_oneof![
+        4 => Just(Fate::Answered),
+        1 => Just(Fate::NotLeader),
+        1 => Just(Fate::Overloaded),
+        1 => Just(Fate::AppliedUnknown),
+        1 => Just(Fate::DelayedUnknown),
+    ];
+    let step = prop_oneof![
+        4 => prop::collection::vec(0_u32..11, 1..6).prop_map(Step::Send),
+        8 => (any::<prop::sample::Index>(), fate).prop_map(|(call, fate)| Step::Answer(call, fate)),
+        1 => any::<prop::sample::Index>().prop_map(Step::Arrive),
+        1 => Just(Step::Reconnect),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+/// A client, its gateway, and the shards behind.
+struct World {
+    stream: Stream,
+    shards: BTreeMap<ShardId, ModelShard>,
+    calls: Vec<(CallId, ShardId, Request)>,
+    /// Requests that were given up and may still arrive.
+    past: VecDeque<(ShardId, Request)>,
+    batches: BTreeMap<u64, Vec<u32>>,
+    /// Readings that are not acknowledged, as (sequence, index).
+    open: BTreeSet<(u64, u32)>,
+    acknowledged_here: BTreeSet<(u64, u32)>,
+    rejected_without_shard: BTreeSet<(u64, u32)>,
+    attached: Vec<DevicesAttached>,
+    sent: Vec<Message>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            stream: Stream::new(identity(), false),
+            shards: (1..=SHARDS).map(|shard| (ShardId(shard), ModelShard::default())).collect(),
+            calls: Vec::new(),
+            past: VecDeque::new(),
+            batches: BTreeMap::new(),
+            open: BTreeSet::new(),
+            acknowledged_here: BTreeSet::new(),
+            rejected_without_shard: BTreeSet::new(),
+            attached: Vec::new(),
+            sent: Vec::new(),
+        };
+        world.stream.attach(attachments()).expect("a good request");
+        world.run_effects();
+        world
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Send(aliases) => self.send(aliases),
+            Step::Answer(call, fate) if !self.calls.is_empty() => self.answer(call.index(self.calls.len()), fate),
+            Step::Arrive(call) if !self.past.is_empty() => {
+                if let Some((shard, request)) = self.past.remove(call.index(self.past.len())) {
+                    drop(self.shard(shard).answer(request));
+                }
+            }
+            Step::Reconnect => self.reconnect(),
+            Step::Answer(..) | Step::Arrive(_) => {}
+        }
+        self.run_effects();
+    }
+
+    fn send(&mut self, aliases: Vec<u32>) {
+        let sequence = self.batches.len() as u64 + 1;
+        self.open.extend((0..).zip(&aliases).map(|(index, _)| (sequence, index)));
+        self.stream.readings(&batch(sequence, &aliases)).expect("a good batch");
+        self.batches.insert(sequence, aliases);
+    }
+
+    fn answer(&mut self, call: usize, fate: Fate) {
+        let (call, shard, request) = self.calls.remove(call);
+        let failure = |reason| Err(Failure::new(reason, "injected"));
+        let answer = match fate {
+            Fate::Answered => self.shard(shard).answer(request),
+            Fate::NotLeader => failure(FailureReason::NotLeader),
+            Fate::Overloaded => failure(FailureReason::Overloaded),
+            Fate::AppliedUnknown => {
+                drop(self.shard(shard).answer(request));
+                failure(FailureReason::Unknown)
+            }
+            Fate::DelayedUnknown => {
+                self.past.push_back((shard, request));
+                failure(FailureReason::Unknown)
+            }
+        };
+        self.stream.answered(call, answer).expect("the stream goes on");
+    }
+
+    /// The connection is lost; on the next one everything that is not acknowledged is sent again.
+    fn reconnect(&mut self) {
+        let lost = self.calls.drain(..).map(|(_, shard, request)| (shard, request));
+        self.past.extend(lost);
+        self.acknowledged_here.clear();
+        self.stream = Stream::new(identity(), true);
+        self.stream.attach(attachments()).expect("a good request");
+        let again: BTreeSet<u64> = self.open.iter().map(|(sequence, _)| *sequence).collect();
+        for sequence in again {
+            self.stream.readings(&batch(sequence, &self.batches[&sequence])).expect("a good batch");
+        }
+    }
+
+    fn run_effects(&mut self) {
+        while let Some(effect) = self.stream.next_effect() {
+            match effect {
+                Effect::Call { call, shard, request, .. } => {
+                    assert!(self.calls.iter().all(|(known, ..)| *known != call), "two requests of one lane");
+                    self.calls.push((call, shard, request));
+                }
+                Effect::Send(Message::Acknowledged(acknowledged)) => self.acknowledge(&acknowledged),
+                Effect::Send(Message::Attached(attached)) => self.attached.push(attached),
+                Effect::Send(other) => self.sent.push(other),
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, acknowledged: &ReadingsAcknowledged) {
+        assert_eq!(acknowledged.indexes.len(), acknowledged.outcomes.len());
+        assert_eq!(acknowledged.shard.is_some(), acknowledged.totals.is_some());
+        let rejected = acknowledged.outcomes().filter(|outcome| *outcome == ReadingOutcome::Rejected).count();
+        assert_eq!(acknowledged.rejections.len(), rejected);
+        for index in &acknowledged.indexes {
+            let place = (acknowledged.sequence, *index);
+            assert!(self.acknowledged_here.insert(place), "{place:?} was acknowledged twice");
+            self.open.remove(&place);
+            if acknowledged.shard.is_none() {
+                self.rejected_without_shard.insert(place);
+            }
+        }
+    }
+
+    /// Nothing fails any more.
+    fn settle(&mut self) {
+        while !self.calls.is_empty() {
+            self.answer(0, Fate::Answered);
+            self.run_effects();
+        }
+    }
+
+    fn shard(&mut self, shard: ShardId) -> &mut ModelShard {
+        self.shards.get_mut(&shard).expect("a known shard")
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_reading_is_counted_once(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.settle();
+        prop_assert!(world.open.is_empty(), "not acknowledged: {:?}", world.open);
+        prop_assert!(world.stream.is_idle() && world.stream.may_read());
+
+        let mut expected = BTreeMap::<ShardId, Vec<i64>>::new();
+        for (sequence, aliases) in &world.batches {
+            for (index, alias) in aliases.iter().enumerate().filter(|(_, alias)| **alias < 6) {
+                expected.entry(ShardId(1 + alias % SHARDS)).or_default().push(id(*sequence, index));
+            }
+        }
+        let mut counted = world.rejected_without_shard.len() as u64;
+        for (shard, model) in &world.shards {
+            prop_assert_eq!(&model.stored, expected.entry(*shard).or_default(), "in {}", shard);
+            let totals = model.totals(&identity().bytes);
+            counted += totals.stored + totals.rejected;
+        }
+        let sent: usize = world.batches.values().map(Vec::len).sum();
+        prop_assert_eq!(counted, sent as u64);
+    }
+}
+
+#[test]
+fn a_shard_without_leader_holds_up_no_other() {
+    let mut world = World::new();
+    world.send(vec![0, 1, 2]);
+    for _ in 0..50 {
+        let next = world.calls.iter().position(|(_, shard, _)| *shard != ShardId(1));
+        let leaderless = world.calls.iter().position(|(_, shard, _)| *shard == ShardId(1)).expect("it tries again");
+        world.answer(leaderless, Fate::NotLeader);
+        if let Some(next) = next {
+            let next = if next > leaderless { next - 1 } else { next };
+            world.answer(next, Fate::Answered);
+        }
+        world.run_effects();
+    }
+    assert_eq!(world.open, BTreeSet::from([(1, 0)]));
+    world.settle();
+    assert!(world.open.is_empty());
+}
+
+#[test]
+fn batches_that_wait_go_as_one_part() {
+    let mut world = World::new();
+    world.settle();
+    for _ in 0..4 {
+        world.send(vec![0, 3]);
+        world.run_effects();
+    }
+    world.answer(0, Fate::Answered);
+    world.run_effects();
+    let Request::SubmitReadings(submit) = &world.calls[0].2 else { unreachable!("a part follows") };
+    assert_eq!((submit.previous, submit.sequence), (1, 4));
+    assert_eq!(submit.readings.as_ref().map(message::Readings::len), Some(6));
+}
+
+#[test]
+fn devices_are_attached_in_the_order_of_the_request() {
+    let mut world = World::new();
+    while !world.calls.is_empty() {
+        let last = world.calls.len() - 1;
+        world.answer(last, Fate::Answered);
+        world.run_effects();
+    }
+    let [attached] = &world.attached[..] else { unreachable!("one answer for one request") };
+    assert_eq!(attached.devices.iter().map(|device| device.alias).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
+    assert!(attached.devices.iter().all(|device| device.error.is_empty() == (device.alias < 6)));
+    assert!(attached.devices.iter().all(|device| (device.shard == 0) == (device.alias >= 6)));
+}
+
+#[test]
+fn readings_of_a_refused_device_do_not_reach_the_next_device_of_its_alias() {
+    let mut world = World::new();
+    world.send(vec![6]);
+    // The device is refused while its reading waits; another one, in the same shard, takes the alias over.
+    while world.attached.is_empty() {
+        world.answer(0, Fate::Answered);
+        world.run_effects();
+    }
+    let other = Attaching { alias: 6, place: Ok((ShardId(1), "d/other".to_owned())) };
+    world.stream.attach(vec![other]).expect("the alias is free");
+    world.run_effects();
+    world.settle();
+    assert!(world.open.is_empty() && world.shards[&ShardId(1)].stored.is_empty());
+    world.send(vec![6]);
+    world.run_effects();
+    world.settle();
+    assert_eq!(world.shards[&ShardId(1)].stored, [id(2, 0)]);
+}
+
+#[test]
+fn what_the_protocol_forbids_ends_the_stream() {
+    let misuse = |result: Result<(), Ended>| matches!(result, Err(Ended::Misuse { .. }));
+    let fresh = || World::new().stream;
+    assert!(misuse(fresh().readings(&batch(0, &[0]))));
+    assert!(misuse(fresh().readings(&batch(2, &[0]))));
+    assert!(misuse(fresh().readings(&batch(1, &[]))));
+    assert!(misuse(fresh().readings(&batch(1, &vec![0; BATCH_READINGS_MAX + 1]))));
+    assert!(misuse(fresh().attach(attachments())));
+    let alias = Attaching { alias: 1_048_576, place: Err(String::new()) };
+    assert!(misuse(fresh().attach(vec![alias])));
+    let said = |outcome: CommandOutcome, detail: &str| CommandAcknowledgement {
+        id: "a".to_owned(),
+        outcome: outcome.into(),
+        detail: detail.to_owned(),
+        ..Default::default()
+    };
+    assert!(misuse(fresh().acknowledgements(vec![said(CommandOutcome::Unspecified, "")])));
+    assert!(misuse(fresh().acknowledgements(vec![said(CommandOutcome::Failed, &"x".repeat(257))])));
+    let mut resumed = Stream::new(identity(), true);
+    resumed.readings(&batch(7, &[0])).expect("batches before are acknowledged");
+    assert!(misuse(resumed.readings(&batch(7, &[0]))));
+}
+
+#[test]
+fn a_shard_that_forgot_the_stream_ends_it() {
+    let mut world = World::new();
+    let (call, ..) = world.calls.remove(0);
+    let answer = Err(Failure::new(FailureReason::StreamExpired, "expired"));
+    assert!(matches!(world.stream.answered(call, answer), Err(Ended::Refused(_))));
+    let (call, ..) = world.calls.remove(0);
+    let reply = Ok(Reply::Done(message::Done::default()));
+    assert!(matches!(world.stream.answered(call, reply), Err(Ended::UnexpectedReply { .. })));
+}
+
+#[test]
+fn retries_pause_longer_and_no_less_than_the_shard_asks() {
+    let mut world = World::new();
+    let (call, ..) = world.calls[0];
+    let mut pauses = Vec::new();
+    for retry_after_ms in [0, 0, 0, 700] {
+        let failure = Failure { retry_after_ms, ..Failure::new(FailureReason::Overloaded, "full") };
+        world.stream.answered(call, Err(failure)).expect("the stream goes on");
+        let Some(Effect::Call { pause, .. }) = world.stream.next_effect() else { unreachable!("it tries again") };
+        pauses.push(pause);
+    }
+    assert_eq!(pauses, [25, 50, 100, 700].map(Duration::from_millis));
+}
+
+#[test]
+fn deliveries_are_fenced_and_never_late() {
+    let mut world = World::new();
+    world.settle();
+    let device = world.shards[&ShardId(1)].device("d/3");
+    let deliver = |world: &mut World, device, epoch, deadline_us| {
+        let command = message::CommandDelivery { id: format!("e{epoch}"), deadline_us, ..Default::default() };
+        let delivery = Some(message::delivery::Delivery::Command(command));
+        let delivery = message::Delivery { stream: identity().bytes, device, delivery };
+        world.stream.deliver(StreamDelivery { shard: ShardId(1), epoch, delivery }, Timestamp(1_000));
+        world.run_effects();
+    };
+    deliver(&mut world, device, 5, 2_000);
+    deliver(&mut world, device, 4, 2_000);
+    deliver(&mut world, device, 5, 1_000);
+    deliver(&mut world, 99, 6, 2_000);
+    let commands = world.sent.iter().map(|message| match message {
+        Message::Command(command) => (command.alias, command.id.as_str(), command.epoch),
+        other => unreachable!("only commands were delivered, not {other:?}"),
+    });
+    assert_eq!(commands.collect::<Vec<_>>(), [(3, "e5", 5)]);
+}
+
+#[test]
+fn acknowledgements_of_commands_wait_for_their_devices_and_are_repeated() {
+    let mut world = World::new();
+    let said = |alias, id: &str| CommandAcknowledgement {
+        alias,
+        id: id.to_owned(),
+        outcome: CommandOutcome::Succeeded.into(),
+        detail: String::new(),
+    };
+    world.stream.acknowledgements(vec![said(3, "a"), said(6, "refused"), said(77, "unknown")]).expect("good");
+    world.run_effects();
+    assert!(!world.calls.iter().any(|(call, ..)| matches!(call, CallId::Outbox(_))));
+    while !world.calls.is_empty() {
+        let is_first_try = world.shards[&ShardId(1)].acknowledged.is_empty();
+        let is_outbox = matches!(world.calls[0].0, CallId::Outbox(_));
+        world.answer(0, if is_outbox && is_first_try { Fate::AppliedUnknown } else { Fate::Answered });
+        world.run_effects();
+    }
+    let acknowledged = &world.shards[&ShardId(1)].acknowledged;
+    let device = world.shards[&ShardId(1)].device("d/3");
+    let expected = message::Acknowledgement { device, id: "a".to_owned(), outcome: 1, detail: String::new() };
+    assert_eq!(acknowledged[..], [expected.clone(), expected]);
+    assert!(world.stream.is_idle());
+}

@@ -1,0 +1,154 @@
+//! What callers are told when something is refused: the one place that maps failures of the city to gRPC statuses.
+//!
+//! Every status carries `google.rpc.ErrorInfo` with domain `kvarter` and a reason that programs may match on; a wrong
+//! field adds `BadRequest`, a full queue `RetryInfo`. `UNAVAILABLE` always means *certainly not applied*, and
+//! `DEADLINE_EXCEEDED` with reason `OUTCOME_UNKNOWN` means *perhaps applied*.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kvarter_actors::message::{Failure, FailureReason};
+use kvarter_cluster::ShardId;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+const DOMAIN: &str = "kvarter";
+
+/// When an overloaded shard did not say when to try again.
+const RETRY_DELAY_DEFAULT: Duration = Duration::from_millis(100);
+
+/// The status that tells a caller about `failure`.
+pub(crate) fn of_failure(failure: &Failure) -> Status {
+    let reason = failure.reason();
+    let (code, name) = match reason {
+        // A reason that this version does not know: nothing may be concluded from it.
+        FailureReason::Unspecified => (Code::Unknown, "OUTCOME_UNKNOWN"),
+        FailureReason::NotLeader => (Code::Unavailable, "NOT_LEADER"),
+        FailureReason::Unknown => (Code::DeadlineExceeded, "OUTCOME_UNKNOWN"),
+        FailureReason::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
+        FailureReason::NotFound => (Code::NotFound, "NOT_FOUND"),
+        FailureReason::Invalid => (Code::InvalidArgument, "INVALID"),
+        FailureReason::Conflict => (Code::Aborted, "VERSION_CONFLICT"),
+        FailureReason::StreamExpired => (Code::FailedPrecondition, "STREAM_EXPIRED"),
+        FailureReason::Forbidden => (Code::PermissionDenied, "FORBIDDEN"),
+        FailureReason::SequenceGap => (Code::Aborted, "SEQUENCE_GAP"),
+        FailureReason::AlreadyAccepted => (Code::AlreadyExists, "ALREADY_ACCEPTED"),
+        FailureReason::Limit => (Code::FailedPrecondition, "LIMIT"),
+        FailureReason::Gone => (Code::OutOfRange, "GONE"),
+    };
+    let mut details = details(name);
+    if reason == FailureReason::Overloaded {
+        let delay = match failure.retry_after_ms {
+            0 => RETRY_DELAY_DEFAULT,
+            delay_ms => Duration::from_millis(u64::from(delay_ms)),
+        };
+        details.set_retry_info(Some(delay));
+    }
+    if !failure.field.is_empty() {
+        details.add_bad_request_violation(&failure.field, &failure.message);
+    }
+    Status::with_error_details(code, &failure.message, details)
+}
+
+/// A request whose `field` is wrong; nothing was changed.
+pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Status {
+    let (field, problem) = (field.into(), problem.into());
+    let message = format!("{field}: {problem}");
+    let mut details = details("INVALID");
+    details.add_bad_request_violation(field, problem);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// Something that the request names does not exist.
+pub(crate) fn not_found(message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::NotFound, message, details("NOT_FOUND"))
+}
+
+/// The caller showed no certificate that names it.
+pub(crate) fn unauthenticated(message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::Unauthenticated, message, details("UNAUTHENTICATED"))
+}
+
+/// What the caller asks for belongs to someone else.
+pub(crate) fn forbidden(message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::PermissionDenied, message, details("FORBIDDEN"))
+}
+
+/// This node takes no new work; another one does.
+pub(crate) fn draining() -> Status {
+    Status::with_error_details(Code::Unavailable, "the node is draining, use another one", details("DRAINING"))
+}
+
+/// A stream that ends because its node stops; it can be resumed elsewhere.
+pub(crate) fn stopping() -> Status {
+    Status::with_error_details(Code::Unavailable, "the node is stopping, resume on another one", details("STOPPING"))
+}
+
+/// Another connection of the same stream took its place.
+pub(crate) fn superseded() -> Status {
+    let message = "the stream was resumed on another connection";
+    Status::with_error_details(Code::Aborted, message, details("SUPERSEDED"))
+}
+
+/// A subscriber that did not read in time; the `next` of its last message is its cursor.
+pub(crate) fn too_slow() -> Status {
+    let message = "the subscriber reads too slowly, resume from the `next` of each shard's last message";
+    Status::with_error_details(Code::Aborted, message, details("TOO_SLOW"))
+}
+
+/// Only nodes with a replica of the shard can serve this.
+pub(crate) fn no_replica(shard: ShardId) -> Status {
+    let message = format!("{shard} has no replica on this node, use one that has: see ClusterAdmin.GetClusterStatus");
+    Status::with_error_details(Code::Unavailable, message, details("NO_REPLICA"))
+}
+
+/// A shard or peer answered what its contract does not allow: a defect, told with what was seen.
+pub(crate) fn broken_contract(message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::Internal, message, details("BROKEN_CONTRACT"))
+}
+
+fn details(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(reason: FailureReason) -> Failure {
+        Failure { reason: reason.into(), message: "shard-3 said so".to_owned(), ..Failure::default() }
+    }
+
+    #[test]
+    fn only_certainly_not_applied_is_unavailable() {
+        let unavailable: Vec<_> = (0..=12)
+            .filter_map(|number| FailureReason::try_from(number).ok())
+            .filter(|reason| of_failure(&failure(*reason)).code() == Code::Unavailable)
+            .collect();
+        assert_eq!(unavailable, [FailureReason::NotLeader]);
+    }
+
+    #[test]
+    fn an_unknown_outcome_says_so() {
+        let status = of_failure(&failure(FailureReason::Unknown));
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let info = status.get_error_details().error_info().cloned().expect("an error info");
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("OUTCOME_UNKNOWN", "kvarter"));
+    }
+
+    #[test]
+    fn overload_tells_when_to_retry() {
+        let status = of_failure(&Failure { retry_after_ms: 250, ..failure(FailureReason::Overloaded) });
+        let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(delay, Some(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let status = of_failure(&Failure { field: "set[1].value".to_owned(), ..failure(FailureReason::Invalid) });
+        let details = status.get_error_details();
+        let violations = &details.bad_request().expect("a bad request").field_violations;
+        assert_eq!(violations[0].field, "set[1].value");
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+}

@@ -1,0 +1,186 @@
+//! `kvarter cluster`: the cluster as its operators see it.
+
+use std::process::ExitCode;
+
+use kvarter_api::Client;
+use kvarter_api::v1::{ClusterStatus, ListLocalReplicasResponse};
+use serde_json::{Value as Json, json};
+
+use super::call::Call;
+use super::failure::explained;
+use super::output::Output;
+use super::table::Table;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Nodes, shards, leaders and districts, as one node sees them
+    #[command(after_help = "\
+Examples:
+  kvarter cluster status
+  kvarter cluster status --json | jq '.shards[] | select(.leader == null)'
+
+Exits with 1 when a shard has no leader or a node is out of reach.")]
+    Status,
+    /// Replicas on one node: how far they are and what they hold
+    #[command(after_help = "\
+Examples:
+  kvarter cluster replicas --endpoint localhost:7400 --hash
+
+Replicas of a shard at the same applied index have the same hash.")]
+    Replicas {
+        /// Compute the hash of each replica's state, which reads all of it
+        #[arg(long)]
+        hash: bool,
+    },
+}
+
+impl Call for ClusterCommand {
+    async fn run(self, client: &Client, output: &mut Output) -> anyhow::Result<ExitCode> {
+        match self {
+            ClusterCommand::Status => {
+                let status = client.cluster_status().await.map_err(explained)?;
+                if output.is_json() {
+                    output.json(&status_json(&status))?;
+                } else {
+                    print_status(&status, output)?;
+                }
+                Ok(if is_healthy(&status) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            ClusterCommand::Replicas { hash } => {
+                let replicas = client.local_replicas(hash).await.map_err(explained)?;
+                if output.is_json() {
+                    output.json(&replicas_json(&replicas))?;
+                } else {
+                    output.table(&replicas_table(&replicas))?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn is_healthy(status: &ClusterStatus) -> bool {
+    status.nodes.iter().all(|node| node.reachable) && status.shards.iter().all(|shard| shard.leader.is_some())
+}
+
+fn print_status(status: &ClusterStatus, output: &mut Output) -> std::io::Result<()> {
+    let led = status.shards.iter().filter(|shard| shard.leader.is_some()).count();
+    let reachable = status.nodes.iter().filter(|node| node.reachable).count();
+    output.line(&format!(
+        "{reachable} of {} nodes reachable, {led} of {} shards have a leader, {} districts (seen by node {})\n",
+        status.nodes.len(),
+        status.shards.len(),
+        status.districts.len(),
+        status.answered_by
+    ))?;
+    let mut nodes = Table::new(&["NODE", "ZONE", "API", "PEER", "STATE", "LEADS"]);
+    for node in &status.nodes {
+        let state = if node.reachable { "reachable" } else { "OUT OF REACH" };
+        nodes.row([
+            node.id.to_string(),
+            node.zone.clone(),
+            node.api_address.clone(),
+            node.peer_address.clone(),
+            state.to_owned(),
+            node.shards_led.to_string(),
+        ]);
+    }
+    output.table(&nodes)?;
+    output.line("")?;
+    let mut shards = Table::new(&["SHARD", "LEADER", "REPLICAS", "TERM", "APPLIED", "DISTRICTS"]);
+    for shard in &status.shards {
+        let name = if shard.shard == 0 { "meta".to_owned() } else { shard.shard.to_string() };
+        let leader = shard.leader.map_or_else(|| "NONE".to_owned(), |leader| leader.to_string());
+        let replicas = shard.replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let districts = status.districts.iter().filter(|district| district.shard == shard.shard);
+        let districts = districts.map(|district| super::target::short(&district.name)).collect::<Vec<_>>().join(",");
+        shards.row([name, leader, replicas, shard.term.to_string(), shard.applied_index.to_string(), districts]);
+    }
+    output.table(&shards)
+}
+
+fn status_json(status: &ClusterStatus) -> Json {
+    let nodes = status.nodes.iter().map(|node| {
+        json!({
+            "id": node.id,
+            "zone": node.zone,
+            "api_address": node.api_address,
+            "peer_address": node.peer_address,
+            "reachable": node.reachable,
+            "shards_led": node.shards_led,
+        })
+    });
+    let shards = status.shards.iter().map(|shard| {
+        json!({
+            "shard": shard.shard,
+            "leader": shard.leader,
+            "replicas": shard.replicas,
+            "term": shard.term,
+            "applied_index": shard.applied_index,
+        })
+    });
+    let districts = status.districts.iter().map(|district| json!({ "name": district.name, "shard": district.shard }));
+    json!({
+        "answered_by": status.answered_by,
+        "healthy": is_healthy(status),
+        "nodes": nodes.collect::<Vec<_>>(),
+        "shards": shards.collect::<Vec<_>>(),
+        "districts": districts.collect::<Vec<_>>(),
+    })
+}
+
+fn replicas_table(replicas: &ListLocalReplicasResponse) -> Table {
+    let mut table =
+        Table::new(&["SHARD", "APPLIED", "FEED FROM", "DEVICES", "STORED", "LATE", "OPEN COMMANDS", "HASH"]);
+    for replica in &replicas.replicas {
+        table.row([
+            replica.shard.to_string(),
+            replica.applied_index.to_string(),
+            replica.first_index.to_string(),
+            replica.devices.to_string(),
+            replica.readings_stored.to_string(),
+            replica.readings_late.to_string(),
+            replica.commands_open.to_string(),
+            replica.state_hash.clone(),
+        ]);
+    }
+    table
+}
+
+fn replicas_json(replicas: &ListLocalReplicasResponse) -> Json {
+    let rows = replicas.replicas.iter().map(|replica| {
+        json!({
+            "shard": replica.shard,
+            "applied_index": replica.applied_index,
+            "first_index": replica.first_index,
+            "devices": replica.devices,
+            "state_hash": replica.state_hash,
+            "readings_stored": replica.readings_stored,
+            "readings_late": replica.readings_late,
+            "readings_duplicate": replica.readings_duplicate,
+            "readings_rejected": replica.readings_rejected,
+            "commands_issued": replica.commands_issued,
+            "commands_succeeded": replica.commands_succeeded,
+            "commands_open": replica.commands_open,
+        })
+    });
+    json!({ "node": replicas.node, "replicas": rows.collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use kvarter_api::v1::{NodeStatus, ShardStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_shard_without_leader_is_not_healthy() {
+        let node = NodeStatus { id: 1, reachable: true, ..NodeStatus::default() };
+        let shard = ShardStatus { shard: 1, leader: Some(1), ..ShardStatus::default() };
+        let mut status = ClusterStatus { nodes: vec![node], shards: vec![shard], ..ClusterStatus::default() };
+        assert_eq!(status_json(&status)["healthy"], true);
+        status.shards[0].leader = None;
+        assert_eq!(status_json(&status)["healthy"], false);
+        assert_eq!(status_json(&status)["shards"][0]["leader"], Json::Null);
+    }
+}

@@ -1,0 +1,34 @@
+//! The Prometheus page: our metrics, and those that the log store counts by itself.
+
+use prometheus::{Registry, TextEncoder};
+
+/// The Prometheus page of a node.
+#[derive(Clone)]
+pub(crate) struct MetricsPage {
+    registry: Registry,
+}
+
+impl MetricsPage {
+    pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+
+    /// The metrics as they are now, in Prometheus' text format.
+    pub(crate) fn render(&self) -> Result<String, PageError> {
+        let mut page = TextEncoder::new().encode_to_string(&self.registry.gather())?;
+        // The log store counts into the process-wide registry of an older Prometheus crate: above all, how long a sync
+        // takes (`raft_engine_sync_log_duration_seconds`).
+        prometheus_of_log::TextEncoder::new().encode_utf8(&prometheus_of_log::gather(), &mut page)?;
+        Ok(page)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PageError {
+    #[error(transparent)]
+    Own(#[from] prometheus::Error),
+    #[error("log store: {0}")]
+    LogStore(#[from] prometheus_of_log::Error),
+}

@@ -1,0 +1,161 @@
+//! Three node processes that a test starts, kills and asks.
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use kvarter_api::v1::ClusterStatus;
+use kvarter_api::{Client, ClientConfig, TlsIdentity};
+use kvarter_cluster::{NodeId, Ports};
+use kvarter_node::dev::{Home, HomeOptions};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Few shards keep three unoptimised nodes fast on two processors.
+pub(crate) const SHARDS: u32 = 4;
+pub(crate) const NODES: [u64; 3] = [1, 2, 3];
+
+/// Bound of every wait: far above what anything takes, so that only what never happens runs into it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Dropping it kills the processes and removes their data.
+pub(crate) struct Fleet {
+    processes: BTreeMap<u64, Child>,
+    client: Client,
+    home: Home,
+    _dir: TempDir,
+}
+
+impl Fleet {
+    /// Three nodes that have formed a cluster.
+    pub(crate) async fn start() -> Self {
+        use_ring();
+        let dir = tempfile::tempdir().unwrap();
+        let options = HomeOptions { clean: false, shards: SHARDS, random: &*Ports::system().random };
+        let home = Home::open(dir.path(), &options).unwrap();
+        let mut processes = BTreeMap::new();
+        for node in NODES {
+            processes.insert(node, spawn(&home, node));
+        }
+        let client = connected(client_config(&home, &home.client_profile())).await;
+        let fleet = Self { processes, client, home, _dir: dir };
+        fleet.formed().await;
+        fleet
+    }
+
+    /// A client of all nodes.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A client of one node.
+    pub(crate) fn only(&self, node: u64) -> Client {
+        self.client.only(&self.home.addresses(NodeId(node)).api.to_string()).unwrap()
+    }
+
+    pub(crate) fn config(&self) -> ClientConfig {
+        client_config(&self.home, &self.home.client_profile())
+    }
+
+    /// Kills the process without a chance to react, and returns when it is gone.
+    pub(crate) async fn kill(&mut self, node: u64) {
+        let mut process = self.processes.remove(&node).expect("the node runs");
+        process.kill().await.unwrap();
+    }
+
+    /// Asks the process to end, and returns how it ended.
+    pub(crate) async fn terminate(&mut self, node: u64) -> ExitStatus {
+        let mut process = self.processes.remove(&node).expect("the node runs");
+        let pid = process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap())).expect("it was not waited for");
+        kill_process(pid, Signal::TERM).unwrap();
+        timeout(PATIENCE, process.wait()).await.expect("the node ends").unwrap()
+    }
+
+    /// Starts a node that was killed or has ended.
+    pub(crate) fn restart(&mut self, node: u64) {
+        let earlier = self.processes.insert(node, spawn(&self.home, node));
+        assert!(earlier.is_none(), "the node runs already");
+    }
+
+    /// Waits until every running node reaches every running node and knows a leader of every shard.
+    pub(crate) async fn formed(&self) {
+        for node in self.processes.keys() {
+            let client = self.only(*node);
+            let is_formed = async || {
+                let status = client.cluster_status().await.ok()?;
+                (self.reachable(&status) && status.shards.iter().all(|shard| shard.leader.is_some())).then_some(())
+            };
+            self.eventually(&format!("node {node} sees the cluster"), is_formed).await;
+        }
+    }
+
+    fn reachable(&self, status: &ClusterStatus) -> bool {
+        let reachable = status.nodes.iter().filter(|node| node.reachable).map(|node| node.id);
+        let shards = u32::try_from(status.shards.len()).unwrap();
+        shards == SHARDS + 1 && self.processes.keys().all(|running| reachable.clone().any(|id| id == *running))
+    }
+
+    /// Looks until there is something to see; fails with the ends of the nodes' logs.
+    pub(crate) async fn eventually<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match look().await {
+                Some(seen) => return seen,
+                None if Instant::now() < give_up => sleep(LOOK_PAUSE).await,
+                None => panic!("not within {PATIENCE:?}: {what}\n{}", self.logs()),
+            }
+        }
+    }
+
+    fn logs(&self) -> String {
+        NODES.map(|node| last_lines(node, &self.home.node_log(NodeId(node)))).join("\n")
+    }
+}
+
+/// The program under test.
+pub(crate) fn kvarter() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvarter"));
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// As the program does it for itself.
+pub(crate) fn use_ring() {
+    // Fails when another test of this process was first.
+    rustls::crypto::ring::default_provider().install_default().ok();
+}
+
+fn spawn(home: &Home, node: u64) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(home.node_log(NodeId(node))).unwrap();
+    let settings = home.node_settings(NodeId(node));
+    kvarter().args(["node", "--config"]).arg(settings).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+async fn connected(config: ClientConfig) -> Client {
+    Client::connect(ClientConfig { deadline: PATIENCE, ..config.clone() }).await.expect("a node answers");
+    Client::connect(config).await.expect("a node still answers")
+}
+
+/// A client as the profile `file` says.
+fn client_config(home: &Home, file: &Path) -> ClientConfig {
+    let profile: toml::Table = std::fs::read_to_string(file).unwrap().parse().unwrap();
+    let read = |key: &str| std::fs::read(profile[key].as_str().unwrap()).unwrap();
+    let endpoints = NODES.map(|node| home.addresses(NodeId(node)).api.to_string()).to_vec();
+    let tls = TlsIdentity {
+        ca_pem: read("ca"),
+        certificate_pem: read("certificate"),
+        key_pem: read("key"),
+        domain: "localhost".to_owned(),
+    };
+    ClientConfig::new(endpoints, tls)
+}
+
+fn last_lines(node: u64, log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let end = &lines[lines.len().saturating_sub(20)..];
+    format!("--- node {node}\n{}", end.join("\n"))
+}

@@ -1,0 +1,13 @@
+//! The whole cluster as real processes: three nodes with their own disks, certificates and ports, called as clients call them.
+//!
+//! Start at [`fleet::Fleet`], which starts and kills the processes; [`sensors::Sensors`] are the devices, [`feed`] reads
+//! back what they sent. The other modules are the scenarios. Everything waits for conditions, with one bound for all.
+mod dev;
+mod drain;
+mod feed;
+mod fleet;
+mod identity;
+mod node_loss;
+mod replicas;
+mod restart;
+mod sensors;

@@ -1,0 +1,133 @@
+//! `kvarter-sim play`: a town or a replay, with a line of status every second.
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use kvarter_simulator::{
+    PlayOptions, PlayReport, PlayStatus, Player, Speed, World, WorldClock, town_start, wall_clock,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::interval;
+
+use super::{ConnectionArgs, SpanArgs, parse_duration, stop_token};
+
+/// Play a city: the built-in town, or recorded readings with `--replay`
+///
+/// Registers the city's devices, sends their readings and lets its lamps obey commands. Simulated time never passes real
+/// time: a town begins 30 days ago and slows down when it has caught up.
+#[derive(Debug, Args)]
+pub(super) struct PlayArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Town to build; the same number is the same town
+    #[arg(long, default_value_t = 1, conflicts_with = "replay")]
+    seed: u64,
+    /// Directory with the files of Aarhus: aarhus_traffic_5min.csv, aarhus_traffic_sensors.csv, aarhus_parking.csv
+    #[arg(long, value_name = "DIR")]
+    replay: Option<PathBuf>,
+    #[command(flatten)]
+    span: SpanArgs,
+    /// Simulated seconds in a second, or `max`: as fast as the cluster accepts
+    #[arg(long, default_value = "60")]
+    speed: Speed,
+    /// Stop after this time, e.g. 60s; without it, play until the replay ends or Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Gateway streams side by side
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    streams: u32,
+    /// File that keeps the town's clock, so that the next run goes on from there
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    clock: Option<PathBuf>,
+    /// Longest wait for open acknowledgements and commands at the end
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    patience: Duration,
+    /// End with one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl PlayArgs {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let world = self.world()?;
+        let client = self.connection.connect().await?;
+        let options = PlayOptions { speed: self.speed, lanes: self.streams, patience: self.patience };
+        let player = Player::prepare(&client, world, options).await?;
+
+        let mut tasks = JoinSet::new();
+        let stop = stop_token(self.duration, &mut tasks)?;
+        let (status_tx, mut status) = watch::channel(PlayStatus::default());
+        let playing = player.run(&stop, &status_tx);
+        tokio::pin!(playing);
+        let mut lines = interval(Duration::from_secs(1));
+        let report = loop {
+            tokio::select! {
+                report = &mut playing => break report,
+                _ = lines.tick() => self.show_status(&status.borrow_and_update())?,
+            }
+        };
+        if let Some(file) = &self.clock {
+            WorldClock { world: self.world_name(), simulated: report.simulated_until }.save(file)?;
+        }
+        self.show(&report)?;
+        Ok(if report.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn world_name(&self) -> String {
+        format!("town {}", self.seed)
+    }
+
+    fn world(&self) -> anyhow::Result<World> {
+        if let Some(dir) = &self.replay {
+            return Ok(World::replay(dir, self.span.span()?)?);
+        }
+        let stored = self.clock.as_deref().map(WorldClock::load).transpose()?.flatten();
+        let going_on = stored.filter(|clock| clock.world == self.world_name()).map(|clock| clock.simulated);
+        Ok(World::town(self.seed, going_on.unwrap_or_else(|| town_start(wall_clock()))))
+    }
+
+    fn show_status(&self, status: &PlayStatus) -> std::io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let PlayStatus { simulated, totals, latency, commands_executed, disconnects, .. } = status;
+        writeln!(
+            std::io::stdout(),
+            "{simulated:.0}  sent {:>9}  acknowledged {:>9}  p50 {:>7.1} ms  p99 {:>7.1} ms  commands {commands_executed:>6}  \
+             lost connections {disconnects}",
+            totals.sent,
+            totals.acknowledged,
+            latency.p50_ms,
+            latency.p99_ms,
+        )
+    }
+
+    fn show(&self, report: &PlayReport) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(report)?)?;
+            return Ok(());
+        }
+        writeln!(out)?;
+        writeln!(out, "played until          {}", report.simulated_until)?;
+        writeln!(out, "readings sent         {:>10}", report.readings_sent)?;
+        writeln!(out, "  stored              {:>10}", report.readings_stored)?;
+        writeln!(out, "  late                {:>10}", report.readings_late)?;
+        writeln!(out, "  duplicate           {:>10}", report.readings_duplicate)?;
+        writeln!(out, "  rejected            {:>10}", report.readings_rejected)?;
+        writeln!(out, "  unanswered          {:>10}", report.readings_unanswered)?;
+        writeln!(out, "acknowledged in       {:>10.1} ms (p50), {:.1} ms (p99)", report.ack_p50_ms, report.ack_p99_ms)?;
+        writeln!(out, "commands executed     {:>10}, failed {}", report.commands_executed, report.commands_failed)?;
+        if !report.expected.is_empty() {
+            let verdict = if report.is_as_expected() { "as the files foretell" } else { "NOT as the files foretell" };
+            writeln!(out, "outcomes              {verdict}")?;
+        }
+        for failure in &report.failures {
+            writeln!(out, "stream ended          {failure}")?;
+        }
+        Ok(())
+    }
+}
