@@ -35,7 +35,8 @@ pub use name::{DeviceName, DistrictName, NameError, district_of};
 pub use read::{Reader, ServiceFigures};
 pub use reading::{Reading, ReadingMark};
 pub use state::{
-    CommandState, ReportedRef, SERVICE_STATE_BYTES_MAX, Service, ServiceMode, ShardCounters, ShardState, Stream, TwinRef,
+    CommandState, ReportedRef, SERVICE_STATE_BYTES_MAX, Service, ServiceMode, ShardCounters, ShardState, Stream,
+    TwinRef,
 };
 pub use value::{Point, TEXT_BYTES_MAX, Value, ValueRef};
 

@@ -194,7 +194,8 @@ impl Lighting {
 
     /// The minute of event time that these facts bring, if it is a new one.
     fn next_tick(&self, facts: &message::Facts) -> Option<i64> {
-        let observed_us = readings(facts).filter(|(reading, _)| self.is_mine(reading.device)).map(|(reading, _)| reading);
+        let observed_us =
+            readings(facts).filter(|(reading, _)| self.is_mine(reading.device)).map(|(reading, _)| reading);
         let latest_us = observed_us.map(|reading| reading.observed_us).max()?;
         let tick_us = latest_us.div_euclid(TICK_US) * TICK_US;
         let is_turned_back = latest_us < self.ticked_us.saturating_sub(TURNED_BACK_US);
@@ -250,7 +251,9 @@ impl Lighting {
     }
 
     fn take_reading(&mut self, reading: &Reading<'_>, attributes: Attributes, busy: &mut BTreeSet<DeviceNumber>) {
-        let Some((attribute, value)) = AttributeNumber::from_message(reading.attribute).zip(reading.value) else { return };
+        let Some((attribute, value)) = AttributeNumber::from_message(reading.attribute).zip(reading.value) else {
+            return;
+        };
         if let Some(lamp) = self.lamps.get_mut(reading.device) {
             observe_lamp(lamp, attributes, attribute, value);
             if attributes.level == Some(attribute) {

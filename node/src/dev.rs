@@ -87,8 +87,7 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
         None => Play::town(arguments.seed, arguments.speed, home.clock_file())?,
     };
     let program = std::env::current_exe().context("the program's own file is not known")?;
-    let ending =
-        Ending { play_time: arguments.play_time, with_play: arguments.json || arguments.play_time.is_some() };
+    let ending = Ending { play_time: arguments.play_time, with_play: arguments.json || arguments.play_time.is_some() };
     let session = Session::start(home, &program, ending, interrupts);
     let Some(summary) = Box::pin(session.run(play)).await? else {
         return Ok(ExitCode::SUCCESS);

@@ -64,6 +64,8 @@ impl Telemetry {
         let registry = Registry::new();
         let page = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
+            // There is one scope: as a label it would only be noise.
+            .scope_info_enabled(false)
             .build()
             .map_err(|reason| TelemetryError::Page { reason })?;
         let mut meters = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(page);

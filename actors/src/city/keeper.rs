@@ -124,8 +124,7 @@ impl Keeper {
             }
         };
         tracing::info!(shard = %handle.id(), term = term.0, "leading");
-        let bounds =
-            InboxBounds { requests_max: self.config.inbox_requests_max, bytes_max: INBOX_BYTES_MAX };
+        let bounds = InboxBounds { requests_max: self.config.inbox_requests_max, bytes_max: INBOX_BYTES_MAX };
         let inbox = Inbox::new(actor.clone(), bounds);
         let confirmations = Confirmations::start(handle.clone(), &tasks, stop.clone());
         self.led.insert(handle.id(), LedShard { inbox, confirmations });
@@ -153,11 +152,8 @@ impl Keeper {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> ShardBirth {
-        let courier = Courier {
-            shard: handle.id(),
-            cluster: Arc::clone(&self.cluster),
-            mailboxes: Arc::clone(&self.mailboxes),
-        };
+        let courier =
+            Courier { shard: handle.id(), cluster: Arc::clone(&self.cluster), mailboxes: Arc::clone(&self.mailboxes) };
         ShardBirth {
             node: self.cluster.node(),
             term,

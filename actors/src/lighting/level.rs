@@ -39,10 +39,11 @@ const DARK_BELOW_DEG: f64 = -3.0;
 /// Levels are ordered in steps of this many percent: finer ones are not seen, but each costs a command.
 const STEP_PERCENT: f64 = 10.0;
 
-/// A lamp is dimmed further only when the traffic asks for so many percent less than the next lower step gives,
+/// A lamp is dimmed further only when the traffic asks for so many percent less than the next lower step gives, or when
+/// there is none.
 const HYSTERESIS_PERCENT: f64 = 4.0;
 
-/// or when there is hardly any: below this part of the peak.
+/// Traffic below this part of the peak counts as none.
 const QUIET: f64 = 0.03;
 
 /// Whether lamps burn under a sun of this elevation.
@@ -55,12 +56,13 @@ pub(crate) fn is_dark(elevation_deg: f64) -> bool {
 pub(crate) fn dark_level(minimum: Level, traffic: Option<f64>, current: Option<Level>) -> Level {
     let Some(traffic) = traffic.filter(|traffic| !traffic.is_nan()) else { return Level::FULL };
     let minimum_percent = f64::from(minimum.percent());
-    let wanted = minimum_percent + (100.0 - minimum_percent) * traffic.clamp(0.0, 1.0);
+    let is_quiet = traffic < QUIET;
+    let traffic = if is_quiet { 0.0 } else { traffic.min(1.0) };
+    let wanted = minimum_percent + (100.0 - minimum_percent) * traffic;
     let stepped = (wanted / STEP_PERCENT).ceil() * STEP_PERCENT;
     let target = Level::from_percent(stepped.max(minimum_percent));
-    let is_clear_fall = |current: Level| {
-        traffic < QUIET || wanted + HYSTERESIS_PERCENT <= f64::from(current.percent()) - STEP_PERCENT
-    };
+    let is_clear_fall =
+        |current: Level| is_quiet || wanted + HYSTERESIS_PERCENT <= f64::from(current.percent()) - STEP_PERCENT;
     match current {
         Some(current) if target < current && !is_clear_fall(current) => current,
         _ => target,

@@ -125,9 +125,9 @@ pub(super) fn decode(district: &str, state: &[u8]) -> Result<Lighting, DamagedBy
     });
     let sensors: Sensors = sensors.collect();
     let ordered = record.ordered_level.iter().zip(times(&record.ordered_us));
-    let open = devices(&record.ordered).zip(ordered).map(|(device, (level, since_us))| {
-        (device, Order { level: Level::from_percent(f64::from(*level)), since_us })
-    });
+    let open = devices(&record.ordered)
+        .zip(ordered)
+        .map(|(device, (level, since_us))| (device, Order { level: Level::from_percent(f64::from(*level)), since_us }));
     let orders =
         Orders { open: open.collect(), cooling: devices(&record.cooling).zip(times(&record.cooling_us)).collect() };
     Ok(Lighting {
@@ -145,8 +145,7 @@ pub(super) fn decode(district: &str, state: &[u8]) -> Result<Lighting, DamagedBy
 
 pub(super) fn figures(state: &[u8]) -> Result<ServiceFigures, DamagedBytes> {
     let record = read(state)?;
-    let energy =
-        Energy { used_kwh: record.used_kwh, baseline_kwh: record.baseline_kwh, commands: record.commands };
+    let energy = Energy { used_kwh: record.used_kwh, baseline_kwh: record.baseline_kwh, commands: record.commands };
     #[expect(clippy::cast_precision_loss, reason = "counts for people, far below 2^53")]
     let figures = [
         ("energy_saved_kwh", energy.saved_kwh()),

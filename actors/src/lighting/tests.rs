@@ -308,7 +308,9 @@ fn play(turns: &[Turn], crashes: bool) -> (Vec<ServiceCommand>, Bytes) {
                 district.readings(&[(sensors[*sensor], FLOW, now_us, f64::from(*flow))])
             }
             Turn::Level { lamp, level } => district.readings(&[(lamps[*lamp], LEVEL, now_us, f64::from(*level))]),
-            Turn::Minimum { lamp, minimum } => district.readings(&[(lamps[*lamp], MINIMUM, now_us, f64::from(*minimum))]),
+            Turn::Minimum { lamp, minimum } => {
+                district.readings(&[(lamps[*lamp], MINIMUM, now_us, f64::from(*minimum))])
+            }
             Turn::End { is_success } => {
                 let Some(command) = open.pop() else { continue };
                 let state = if *is_success { CommandState::Succeeded } else { CommandState::Failed };

@@ -122,11 +122,16 @@ impl<S: Service> Running<S> {
         let (sender, answer) = oneshot::channel();
         let bytes = weight(&step);
         let submission = Submission { work: Work::Step(Box::new(step)), bytes, reply_to: ReplyTo::caller(sender) };
-        self.birth.shard.send_message(ShardMessage::Submit(submission)).map_err(|_| "the shard's actor is gone")?;
-        match answer.await.map_err(|_| "the shard's actor failed")? {
+        self.birth.shard.send_message(ShardMessage::Submit(submission)).map_err(|_lost| "the shard's actor is gone")?;
+        match answer.await.map_err(|_lost| "the shard's actor failed")? {
             Answer::Stepped(Ok((_, decision))) => {
                 for (place, failure) in decision.refused {
-                    tracing::warn!(service = self.driver.name(), place, failure = failure.message, "a command was refused");
+                    tracing::warn!(
+                        service = self.driver.name(),
+                        place,
+                        failure = failure.message,
+                        "a command was refused"
+                    );
                 }
                 self.driver.stepped(self.birth.ports.clock.now());
                 Ok(())
@@ -141,6 +146,7 @@ impl<S: Service> Running<S> {
 
 /// About how long the facts of a step are.
 fn weight(step: &ServiceStep) -> usize {
-    let arguments = step.commands.iter().flat_map(|command| &command.arguments).map(Message::encoded_len).sum::<usize>();
+    let arguments =
+        step.commands.iter().flat_map(|command| &command.arguments).map(Message::encoded_len).sum::<usize>();
     128 + step.state.as_ref().map_or(0, bytes::Bytes::len) + step.commands.len() * 128 + arguments
 }

@@ -34,7 +34,12 @@ pub(crate) struct Driver<S> {
 
 impl<S: Service> Driver<S> {
     /// Goes on where the shard's state at index `applied` says, or begins there.
-    pub(crate) fn new(district: &str, applied: LogIndex, world: World<'_>, now: Timestamp) -> Result<Self, DamagedBytes> {
+    pub(crate) fn new(
+        district: &str,
+        applied: LogIndex,
+        world: World<'_>,
+        now: Timestamp,
+    ) -> Result<Self, DamagedBytes> {
         let name = format!("{district}/{}", S::NAME);
         let record = world.state.service(&name);
         let (stored, mode) = record.map_or_else(Default::default, |record| (record.cursor, record.mode));

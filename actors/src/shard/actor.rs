@@ -31,7 +31,10 @@ pub(crate) enum ShardMessage {
     /// The leadership is gone, or the node stops: answer what is there and end.
     Depose,
     Device(DeviceReport),
-    Sent { node: NodeId, outcomes: Vec<Outcome> },
+    Sent {
+        node: NodeId,
+        outcomes: Vec<Outcome>,
+    },
 }
 
 /// What an actor is given when its leadership begins.
@@ -178,7 +181,7 @@ impl Leading {
             Action::Confirm => {
                 let handle = self.handle.clone();
                 self.later(async move {
-                    ShardMessage::Confirmed(handle.read_index().await.map(|_| ()).map_err(|_| Loss::NotLeader))
+                    ShardMessage::Confirmed(handle.read_index().await.map(|_| ()).map_err(|_lost| Loss::NotLeader))
                 });
             }
             Action::Answer(reply_to, answer) => reply_to.send(answer),

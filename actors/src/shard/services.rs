@@ -47,7 +47,8 @@ impl Services {
             let birth = ServiceBirth { district: district.to_owned(), ..self.birth.clone() };
             let supervisor = self.birth.shard.get_cell();
             // The task is owned by its link to the shard's actor, which hears of its end.
-            let actor = ActorRuntime::spawn_linked_instant(None, ServiceActor::<Lighting>::default(), birth, supervisor);
+            let actor =
+                ActorRuntime::spawn_linked_instant(None, ServiceActor::<Lighting>::default(), birth, supervisor);
             let actor = actor.map(|(actor, _task)| actor).ok();
             if let Some(actor) = &actor {
                 self.by_actor.insert(actor.get_id(), district.to_owned());

@@ -28,9 +28,19 @@ const FAILURES_MAX: u32 = 5;
 const FAILURE_WINDOW_US: i64 = 600 * 1_000_000;
 
 enum Slot<A> {
-    Activating { actor: A, _permit: OwnedSemaphorePermit },
-    Active { actor: A, permit: OwnedSemaphorePermit, idle_since_us: Option<i64> },
-    Passivating { _permit: OwnedSemaphorePermit, is_touched: bool },
+    Activating {
+        actor: A,
+        _permit: OwnedSemaphorePermit,
+    },
+    Active {
+        actor: A,
+        permit: OwnedSemaphorePermit,
+        idle_since_us: Option<i64>,
+    },
+    Passivating {
+        _permit: OwnedSemaphorePermit,
+        is_touched: bool,
+    },
     /// A wake ends it.
     Backoff,
     Quarantined,

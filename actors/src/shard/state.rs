@@ -16,7 +16,9 @@ use kvarter_cluster::{LogIndex, NodeId, Timestamp};
 use prost::Message;
 
 use crate::message::{self, shard_reply::Reply};
-use crate::{Catalog, Decider, Decision, DeviceNumber, Effect, Limits, ServiceStep, ShardState, StepDecision, StepError};
+use crate::{
+    Catalog, Decider, Decision, DeviceNumber, Effect, Limits, ServiceStep, ShardState, StepDecision, StepError,
+};
 
 /// Wait before a leadership is begun again whose first entry's outcome is unknown.
 const BEGIN_RETRY: Duration = Duration::from_millis(200);
@@ -172,7 +174,7 @@ impl<T> WritePath<T> {
             Event::Committed(outcome) => self.finish(outcome, ground, &mut actions),
             Event::Confirmed(outcome) => {
                 // Without facts there is nothing that might have been applied.
-                let outcome = outcome.map(|()| LogIndex::default()).map_err(|_| Loss::NotLeader);
+                let outcome = outcome.map(|()| LogIndex::default()).map_err(|_lost| Loss::NotLeader);
                 self.finish(outcome, ground, &mut actions);
             }
             Event::Sweep => self.sweep(ground, &mut actions),

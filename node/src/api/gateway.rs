@@ -15,6 +15,8 @@ mod ticket;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod part_tests;
+#[cfg(test)]
 mod stream_tests;
 
 use std::time::Duration;

@@ -27,12 +27,25 @@ const CHANGES_MAX: usize = 16;
 /// What happened to a node's process.
 #[derive(Debug)]
 pub(super) enum ProcessChange {
-    Started { node: NodeId, pid: u32 },
-    NotStarted { node: NodeId, error: io::Error },
+    Started {
+        node: NodeId,
+        pid: u32,
+    },
+    NotStarted {
+        node: NodeId,
+        error: io::Error,
+    },
     /// It ended without being asked to; it starts again after [`RESTART_PAUSE`].
-    Died { node: NodeId, status: ExitStatus, log: PathBuf },
+    Died {
+        node: NodeId,
+        status: ExitStatus,
+        log: PathBuf,
+    },
     /// It ended because it was asked to.
-    Stopped { node: NodeId, status: ExitStatus },
+    Stopped {
+        node: NodeId,
+        status: ExitStatus,
+    },
 }
 
 impl ProcessChange {
@@ -51,7 +64,9 @@ impl fmt::Display for ProcessChange {
         let pause_s = RESTART_PAUSE.as_secs();
         match self {
             Self::Started { node, pid } => write!(f, "{node} started (process {pid})"),
-            Self::NotStarted { node, error } => write!(f, "{node} could not be started: {error}; next try in {pause_s} s"),
+            Self::NotStarted { node, error } => {
+                write!(f, "{node} could not be started: {error}; next try in {pause_s} s")
+            }
             Self::Died { node, status, log } => {
                 write!(f, "{node} ended ({status}), it starts again in {pause_s} s; its log: {}", log.display())
             }

@@ -1,5 +1,7 @@
 //! The log on standard error, and the way of spans to the tracer.
 
+use std::io::IsTerminal;
+
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -19,7 +21,8 @@ pub(super) fn install(config: &Telemetry, tracer: Option<SdkTracer>) {
 
 pub(super) fn subscriber(config: &Telemetry, tracer: Option<SdkTracer>) -> impl Subscriber + Send + Sync + use<> {
     let filter = EnvFilter::new(&config.log_filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match config.log_format {
         LogFormat::Human => lines.with_filter(filter).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),

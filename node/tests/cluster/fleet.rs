@@ -69,7 +69,8 @@ impl Fleet {
     /// Asks the process to end, and returns how it ended.
     pub(crate) async fn terminate(&mut self, node: u64) -> ExitStatus {
         let mut process = self.processes.remove(&node).expect("the node runs");
-        let pid = process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap())).expect("it was not waited for");
+        let pid =
+            process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap())).expect("it was not waited for");
         kill_process(pid, Signal::TERM).unwrap();
         timeout(PATIENCE, process.wait()).await.expect("the node ends").unwrap()
     }

@@ -34,8 +34,7 @@ impl Sensors {
         let place = |number: usize| (format!("district-{}", number % DISTRICTS), format!("sensor-{number}"));
         let names = (0..DISTRICTS * DEVICES_PER_DISTRICT).map(place);
         let devices: Vec<_> = names.map(|(district, device)| DeviceName::new(&district, &device).unwrap()).collect();
-        let device =
-            |name: &DeviceName| Device { name: name.to_string(), kind: KIND.to_owned(), ..Device::default() };
+        let device = |name: &DeviceName| Device { name: name.to_string(), kind: KIND.to_owned(), ..Device::default() };
         let registrations = client.register(devices.iter().map(device).collect()).await.expect("registered");
         assert!(registrations.iter().all(|registration| registration.error.is_empty()), "{registrations:?}");
 
@@ -66,7 +65,8 @@ impl Sensors {
     /// Waits until all that was sent is acknowledged. Everything was new and in order, so all of it must be stored.
     pub(crate) async fn acknowledged(&self) {
         let totals = timeout(PATIENCE, self.stream.drained()).await;
-        let totals = totals.unwrap_or_else(|_| panic!("not acknowledged: {:?}", self.stream.totals())).expect("a stream");
+        let totals =
+            totals.unwrap_or_else(|_| panic!("not acknowledged: {:?}", self.stream.totals())).expect("a stream");
         let sent = u64::try_from(self.devices.len()).unwrap() * u64::from(self.rounds);
         let expected = StreamTotals { sent, acknowledged: sent, stored: sent, ..StreamTotals::default() };
         assert_eq!(totals, expected);

@@ -180,7 +180,9 @@ fn answers_and_effects_wait_for_the_commit() {
     assert!(shard.answers.is_empty() && shard.effects.is_empty());
     shard.commit();
     assert_eq!(shard.effects, [Effect::Activate(DeviceNumber(0))]);
-    let Some((2, Answer::Reply(Reply::CommandRead(read)))) = shard.answers.last() else { panic!("{:?}", shard.answers) };
+    let Some((2, Answer::Reply(Reply::CommandRead(read)))) = shard.answers.last() else {
+        panic!("{:?}", shard.answers)
+    };
     let position = read.command.as_ref().unwrap().position.unwrap();
     assert_eq!((position.index, position.ordinal), (shard.index.0, 1));
 }

@@ -9,26 +9,17 @@ use crate::v1::{AttachedDevice, Attachment, DevicesAttached};
 /// Devices in one request.
 pub(crate) const ATTACH_DEVICES_MAX: usize = 10_000;
 
-/// Stands for *no shard* in an answer: the meta group has no devices.
-const SHARD_NONE: u32 = 0;
-
 /// Who waits for the answer to an attachment.
 pub(crate) type AttachReply = oneshot::Sender<Vec<AttachedDevice>>;
 
 /// The devices that the stream speaks for.
 #[derive(Debug, Default)]
 pub(crate) struct Attachments {
-    /// Devices that belong to a shard, or whose first answer is open, by alias. Refused ones too: a shard that once rejected
-    /// and counted their readings must be the one to do so after a resume.
-    devices: BTreeMap<u32, Device>,
+    /// Names of the devices that are attached, or are about to be, by alias. One that was refused is never asked for again:
+    /// its readings are counted as rejected, and must not be accepted after a resume.
+    devices: BTreeMap<u32, String>,
     /// Requests of this connection without an answer, oldest first.
     waiting: VecDeque<Waiting>,
-}
-
-#[derive(Clone, Debug)]
-struct Device {
-    name: String,
-    is_attached: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +48,7 @@ impl Attachments {
     /// Adds devices that are asked for on this connection.
     pub(crate) fn request(&mut self, devices: Vec<Attachment>, reply: AttachReply) {
         for Attachment { alias, device } in &devices {
-            self.devices.insert(*alias, Device { name: device.clone(), is_attached: false });
+            self.devices.insert(*alias, device.clone());
         }
         self.waiting.push_back(Waiting { devices, reply: Some(reply) });
     }
@@ -69,15 +60,10 @@ impl Attachments {
         let answered = answer.devices.len();
         let waiting = waiting.filter(|_| asked == answered).ok_or(UnexpectedAnswer { asked, answered })?;
         let mut detached = Vec::new();
-        for answered in &answer.devices {
-            let Some(device) = self.devices.get_mut(&answered.alias) else { continue };
-            let was_attached = device.is_attached;
-            device.is_attached = answered.error.is_empty();
-            if was_attached && !device.is_attached {
-                detached.push(Detached { alias: answered.alias, error: answered.error.clone() });
-            }
-            if answered.shard == SHARD_NONE {
-                self.devices.remove(&answered.alias);
+        for refused in answer.devices.iter().filter(|device| !device.error.is_empty()) {
+            self.devices.remove(&refused.alias);
+            if waiting.reply.is_none() {
+                detached.push(Detached { alias: refused.alias, error: refused.error.clone() });
             }
         }
         if let Some(reply) = waiting.reply {
@@ -95,8 +81,7 @@ impl Attachments {
         for attachment in open.iter().flat_map(|waiting| &waiting.devices) {
             devices.remove(&attachment.alias);
         }
-        let devices: Vec<_> =
-            devices.into_iter().map(|(alias, device)| Attachment { alias, device: device.name }).collect();
+        let devices: Vec<_> = devices.into_iter().map(|(alias, device)| Attachment { alias, device }).collect();
         for chunk in devices.chunks(ATTACH_DEVICES_MAX) {
             self.waiting.push_back(Waiting { devices: chunk.to_vec(), reply: None });
         }
@@ -130,14 +115,13 @@ mod tests {
         assert_eq!(attachments.answer(said), Ok(Vec::new()));
         assert_eq!(first.try_recv().expect("answered").len(), 4);
 
-        let known = vec![attachment(0), attachment(2), attachment(3)];
-        assert_eq!(attachments.resume(), [known, vec![attachment(4)]]);
+        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(2)], vec![attachment(4)]]);
         let lost = Detached { alias: 2, error: "retired".to_owned() };
-        let said = answer(&[(0, 1, ""), (2, 1, "retired"), (3, 1, "not registered")]);
+        let said = answer(&[(0, 1, ""), (2, 1, "retired")]);
         assert_eq!(attachments.answer(said), Ok(vec![lost]));
         assert_eq!(attachments.answer(answer(&[(4, 2, "")])), Ok(Vec::new()));
         assert_eq!(second.try_recv().expect("answered").len(), 1);
-        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(2), attachment(3), attachment(4)]]);
+        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(4)]]);
     }
 
     #[test]

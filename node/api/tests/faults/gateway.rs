@@ -67,6 +67,7 @@ async fn readings_are_counted_once_however_often_the_connection_is_lost() {
     assert_eq!(stored, sent);
     let resumed = others.iter().filter(|event| matches!(event, GatewayEvent::Resumed { .. })).count();
     assert!(resumed > 10, "the connection was lost {resumed} times only");
+    gateway.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,6 +85,7 @@ async fn a_stream_moves_when_its_node_drains() {
     assert_eq!((totals.sent, totals.stored), (160, 160));
     assert_eq!(gateway.shards().connections, 2);
     assert!(matches!(others[..], [GatewayEvent::Moving, GatewayEvent::Resumed { .. }]), "{others:?}");
+    gateway.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,11 +100,12 @@ async fn a_node_that_acknowledges_nothing_is_left() {
     assert_eq!((totals.sent, totals.stored), (8, 8));
     assert_eq!(gateway.shards().connections, 2);
     assert!(matches!(others[0], GatewayEvent::Disconnected(ApiError::Unknown { .. })), "{others:?}");
+    gateway.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_forgotten_ends_and_says_why() {
-    let (_gateway, nodes) = Gateway::start(vec![Fate::LostAfter(3), Fate::Expired], 400).await;
+    let (gateway, nodes) = Gateway::start(vec![Fate::LostAfter(3), Fate::Expired], 400).await;
     let (stream, events) = open(&nodes).await;
     stream.attach(attachments(8)).await.expect("the stream lives");
     stream.send(readings(8)).await.expect("the stream lives");
@@ -112,6 +115,7 @@ async fn a_stream_that_is_forgotten_ends_and_says_why() {
     assert_eq!(stream.send(readings(8)).await, Err(SendError::Ended));
     let totals = stream.close(PATIENCE).await;
     assert!(totals.acknowledged < totals.sent);
+    gateway.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,6 +132,7 @@ async fn a_full_window_makes_send_wait() {
     gateway.decide(true);
     third.await.expect("the stream lives");
     assert_eq!(stream.drained().await.expect("the stream lives").stored, 201);
+    gateway.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,11 +152,12 @@ async fn what_devices_said_is_said_again_after_a_loss() {
     stream.drained().await.expect("the stream lives");
     let heard = gateway.shards().acknowledgements.clone();
     assert!(heard.len() == 2 && heard.iter().all(|heard| *heard == said), "{heard:?}");
+    gateway.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_sent_is_refused_at_once() {
-    let (_gateway, nodes) = Gateway::start(Vec::new(), 400).await;
+    let (gateway, nodes) = Gateway::start(Vec::new(), 400).await;
     let (stream, _events) = open(&nodes).await;
     stream.attach(attachments(2)).await.expect("the stream lives");
     assert_eq!(stream.send(Vec::new()).await, Err(SendError::NoReadings));
@@ -159,20 +165,5 @@ async fn what_can_not_be_sent_is_refused_at_once() {
     assert_eq!(stream.send(readings(101)).await, Err(too_many));
     assert_eq!(stream.send(readings(3)).await, Err(SendError::UnknownAlias { alias: 2 }));
     assert_eq!(stream.attach(attachments(1)).await, Err(SendError::AliasInUse { alias: 0 }));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn zz_speed() {
-    let (_gateway, nodes) = Gateway::start(Vec::new(), 6_400).await;
-    let (stream, events) = open(&nodes).await;
-    let begin = std::time::Instant::now();
-    let sending = async {
-        stream.attach(attachments(100)).await.expect("the stream lives");
-        for _ in 0..2000 {
-            stream.send(readings(100)).await.expect("the stream lives");
-        }
-        stream.close(PATIENCE).await
-    };
-    let (_, _) = tokio::join!(sending, read_all(events));
-    eprintln!("{:?} for 200k", begin.elapsed());
+    gateway.check();
 }

@@ -70,6 +70,13 @@ impl Gateway {
         self.shards.lock().expect("no test panicked")
     }
 
+    /// Fails when a client broke a rule on one of the connections that are over.
+    pub(crate) fn check(&self) {
+        while let Some(ended) = self.tasks.lock().expect("no test panicked").try_join_next() {
+            ended.expect("a connection goes by the rules");
+        }
+    }
+
     pub(crate) fn decide(&self, is_deciding: bool) {
         self.is_deciding.send_replace(is_deciding);
     }
@@ -156,7 +163,6 @@ impl Connection {
     }
 
     async fn readings(&mut self, batch: ReadingBatch) -> Result<(), Gone> {
-        assert!(!self.is_moving, "nothing is sent to a node that drains");
         let mut is_deciding = self.gateway.is_deciding.subscribe();
         is_deciding.wait_for(|is_deciding| *is_deciding).await.map_err(|_closed| Gone)?;
         let mut parts: BTreeMap<u32, Vec<u32>> = BTreeMap::new();

@@ -21,7 +21,7 @@ pub(crate) struct ModelShard {
 impl ModelShard {
     pub(crate) fn answer(&mut self, request: Request) -> Result<Reply, Failure> {
         match request {
-            Request::OpenStream(open) => self.open(open),
+            Request::OpenStream(open) => self.open(&open),
             Request::AttachDevices(attach) => {
                 self.stream(&attach.stream)?;
                 let devices = attach.names.into_iter().map(|name| self.attach(name)).collect();
@@ -44,7 +44,7 @@ impl ModelShard {
         self.streams.get(stream).map_or_else(StreamTotals::default, |(_, totals)| *totals)
     }
 
-    fn open(&mut self, open: message::OpenStream) -> Result<Reply, Failure> {
+    fn open(&mut self, open: &message::OpenStream) -> Result<Reply, Failure> {
         let (client, totals) =
             self.streams.entry(open.stream.to_vec()).or_insert_with(|| (open.client.clone(), StreamTotals::default()));
         if *client != open.client {

@@ -279,6 +279,24 @@ fn batches_that_wait_go_as_one_part() {
 }
 
 #[test]
+fn a_part_that_was_sent_before_takes_no_further_readings() {
+    let mut world = World::new();
+    world.settle();
+    world.send(vec![3]);
+    world.run_effects();
+    // The shard does not say what it has, so the stream is opened again while the part waits.
+    let (call, shard, submit) = world.calls.remove(0);
+    let gap = Failure::new(FailureReason::SequenceGap, "without totals");
+    world.stream.answered(call, Err(gap)).expect("the stream goes on");
+    world.send(vec![3]);
+    world.run_effects();
+    assert!(matches!(submit, Request::SubmitReadings(_)) && matches!(world.calls[0].2, Request::OpenStream(_)));
+    world.settle();
+    assert!(world.open.is_empty());
+    assert_eq!(world.shards[&shard].stored, [id(1, 0), id(2, 0)]);
+}
+
+#[test]
 fn devices_are_attached_in_the_order_of_the_request() {
     let mut world = World::new();
     while !world.calls.is_empty() {

@@ -1,0 +1,262 @@
+//! The city through its front door, on a real cluster.
+
+mod fleet;
+mod gateway;
+
+use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_request::Request};
+use kvarter_actors::{City, CommandState, DeviceNumber, ValueRef};
+use kvarter_cluster::{LogIndex, ShardId};
+
+use fleet::{Fleet, call, call_until_known, eventually};
+use gateway::Gateway;
+
+const LAMP: (&str, &str) = ("a/lamp", "luminaire");
+const SENSOR: (&str, &str) = ("a/sensor", "traffic_flow_sensor");
+const LEVEL: u16 = 1;
+const FLOW: u16 = 1;
+
+/// 2014-12-21 00:00 UTC: over Aarhus it is dark until 07:20.
+const MIDNIGHT_US: i64 = 1_419_120_000_000_000;
+const MINUTE_US: i64 = 60_000_000;
+
+async fn twin(city: &City, shard: ShardId, name: &str) -> message::Twin {
+    let read = message::ReadTwin { name: name.to_owned(), consistency: None };
+    match call(city, shard, Request::ReadTwin(read)).await.unwrap() {
+        Reply::TwinRead(read) => read.twin.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn reported(twin: &message::Twin, attribute: u16) -> Option<message::value::Kind> {
+    let reported = twin.reported.iter().find(|reported| reported.attribute == u32::from(attribute))?;
+    reported.value.as_ref()?.kind.clone()
+}
+
+fn set_level(name: &str, id: &str, level: f64) -> Request {
+    let level = message::Value { kind: Some(message::value::Kind::Number(level)) };
+    Request::IssueCommand(message::IssueCommand {
+        name: name.to_owned(),
+        id: id.to_owned(),
+        action: "set_level".to_owned(),
+        arguments: vec![message::Argument { name: "level".to_owned(), value: Some(level) }],
+        timeout_ms: 60_000,
+        priority: 2,
+    })
+}
+
+async fn command_state(city: &City, shard: ShardId, name: &str, id: &str) -> Option<CommandState> {
+    let read = message::ReadCommand { name: name.to_owned(), id: id.to_owned() };
+    match call(city, shard, Request::ReadCommand(read)).await.unwrap() {
+        Reply::CommandRead(read) => CommandState::from_message(read.command?.state),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn figures(city: &City, shard: ShardId) -> std::collections::BTreeMap<String, f64> {
+    let read = message::ReadServices { district: "a".to_owned() };
+    match call(city, shard, Request::ReadServices(read)).await.unwrap() {
+        Reply::ServicesRead(read) => read.services.into_iter().next().map(|it| it.figures).unwrap_or_default(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_delivered_acknowledged_and_survives_a_restart() {
+    let mut fleet = Fleet::new(1);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    let mut gateway = Gateway::open(&city, shard, 7, &[LAMP]).await;
+    let lamp = gateway.devices[0];
+    let submitted = gateway.submit(&[(lamp, LEVEL, MIDNIGHT_US, 80.0), (lamp, 99, MIDNIGHT_US, 1.0)]).await;
+    assert_eq!((submitted.outcomes, submitted.rejections), (vec![1, 4], vec![2]));
+    let seen = twin(&city, shard, LAMP.0).await;
+    assert_eq!(reported(&seen, LEVEL), Some(message::value::Kind::Number(80.0)));
+    assert!(seen.connected);
+
+    call(&city, shard, set_level(LAMP.0, "c1", 40.0)).await.unwrap();
+    let (device, command) = gateway.command().await;
+    assert_eq!((device, command.id.as_str(), command.action.as_str()), (lamp, "c1", "set_level"));
+    assert!(command.traceparent.starts_with("00-0af7651916cd43dd"), "the caller's trace reaches the device");
+    eventually("the receipt says delivered", async || {
+        command_state(&city, shard, LAMP.0, "c1").await == Some(CommandState::Delivered)
+    })
+    .await;
+    gateway.acknowledge(lamp, "c1").await;
+    assert_eq!(command_state(&city, shard, LAMP.0, "c1").await, Some(CommandState::Succeeded));
+    assert_eq!(city.device_identity(shard, lamp), Some((LAMP.0.to_owned(), LAMP.1.to_owned())));
+
+    drop((gateway, city));
+    fleet.stop_all().await;
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    assert_eq!(city.shard_of("a"), Some(shard));
+    assert_eq!(reported(&twin(&city, shard, LAMP.0).await, LEVEL), Some(message::value::Kind::Number(80.0)));
+    assert_eq!(command_state(&city, shard, LAMP.0, "c1").await, Some(CommandState::Succeeded));
+    assert!(city.view(shard).unwrap().state.epoch().0 >= 2, "each leadership has its epoch");
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desired_attribute_is_delivered_until_it_is_reported() {
+    let mut fleet = Fleet::new(1);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    let mut gateway = Gateway::open(&city, shard, 7, &[LAMP]).await;
+    let value = message::Value { kind: Some(message::value::Kind::Number(55.0)) };
+    let patch = message::PatchDesired {
+        name: LAMP.0.to_owned(),
+        set: vec![message::NamedValue { name: "dimmingLevel".to_owned(), value: Some(value) }],
+        ..Default::default()
+    };
+    call(&city, shard, Request::PatchDesired(patch)).await.unwrap();
+    let delivery = gateway.delivery().await.delivery;
+    let Some(message::delivery::Delivery::Desired(desired)) = delivery.delivery else { panic!("{delivery:?}") };
+    assert_eq!(desired.attributes.len(), 1);
+    assert_eq!(city.device_actors().active, 1);
+    gateway.submit(&[(gateway.devices[0], LEVEL, MIDNIGHT_US, 55.0)]).await;
+    eventually("the actor is passivated", async || city.device_actors().active == 0).await;
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lighting_dims_a_lamp_and_its_figures_survive_a_restart() {
+    let mut fleet = Fleet::new(1);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    let mut gateway = Gateway::open(&city, shard, 7, &[LAMP, SENSOR]).await;
+    let (lamp, sensor) = (gateway.devices[0], gateway.devices[1]);
+    eventually("the service runs", async || figures(&city, shard).await.contains_key("lamps")).await;
+    let mut levels = Vec::new();
+    for (minutes, flow) in [(0, 100), (60, 0)] {
+        let mut readings = message::Readings::default();
+        let attribute = kvarter_actors::AttributeNumber(FLOW);
+        readings.push(sensor, attribute, MIDNIGHT_US + minutes * MINUTE_US, ValueRef::Integer(flow));
+        gateway.submit_columns(readings).await;
+        let (device, command) = gateway.command().await;
+        assert_eq!(device, lamp);
+        gateway.acknowledge(device, &command.id).await;
+        levels.push(command.arguments[0].value.as_ref().unwrap().kind.clone().unwrap());
+    }
+    assert_eq!(levels, [message::value::Kind::Number(100.0), message::value::Kind::Number(30.0)]);
+    for minutes in [70, 80, 90] {
+        let mut readings = message::Readings::default();
+        let attribute = kvarter_actors::AttributeNumber(FLOW);
+        readings.push(sensor, attribute, MIDNIGHT_US + minutes * MINUTE_US, ValueRef::Integer(0));
+        gateway.submit_columns(readings).await;
+    }
+    let saved = async |city: &City| figures(city, shard).await.get("energy_saved_kwh").copied().unwrap_or_default();
+    eventually("energy is saved", async || saved(&city).await > 0.02).await;
+    let before = saved(&city).await;
+    drop((gateway, city));
+    fleet.stop_all().await;
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    let after = saved(&city).await;
+    assert!((after - before).abs() < 0.02 && after > 0.02, "{before} kWh before, {after} kWh after");
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_answers_and_delivers_and_outlives_the_leader() {
+    let mut fleet = Fleet::new(3);
+    fleet.start_all().await;
+    eventually("the built-in kinds", async || {
+        (1..=3).all(|node| fleet.city(node).catalog().borrow().kind("luminaire").is_some())
+    })
+    .await;
+    let shard = fleet.city(1).assign_district("a").await.unwrap();
+    let follower = fleet.follower(shard).await;
+    let mut gateway = Gateway::open(fleet.city(follower), shard, 9, &[LAMP]).await;
+    let lamp = gateway.devices[0];
+    gateway.submit(&[(lamp, LEVEL, MIDNIGHT_US, 80.0)]).await;
+    call(fleet.city(follower), shard, set_level(LAMP.0, "c1", 40.0)).await.unwrap();
+    let (device, command) = gateway.command().await;
+    gateway.acknowledge(device, &command.id).await;
+
+    let stale = message::ReadTwin {
+        name: LAMP.0.to_owned(),
+        consistency: Some(message::Consistency { staleness_max_ms: 60_000 }),
+    };
+    eventually("a follower answers a stale read", async || {
+        let reply = call(fleet.city(follower), shard, Request::ReadTwin(stale.clone())).await;
+        matches!(reply, Ok(Reply::TwinRead(read)) if read.twin.as_ref().is_some_and(|it| reported(it, LEVEL).is_some()))
+    })
+    .await;
+
+    let mut feed = fleet.city(follower).feed(shard, LogIndex(0));
+    let mut indexes = Vec::new();
+    let applied = fleet.city(follower).view(shard).unwrap().applied;
+    while feed.position() < applied {
+        indexes.extend(feed.next().await.unwrap().into_iter().map(|entry| entry.index.0));
+    }
+    assert!(indexes.len() > 4 && indexes.is_sorted(), "{indexes:?}");
+
+    let leader = fleet.leader(shard).await;
+    let epoch = fleet.city(follower).view(shard).unwrap().state.epoch();
+    fleet.stop(leader).await;
+    gateway.submit(&[(lamp, LEVEL, MIDNIGHT_US + MINUTE_US, 60.0)]).await;
+    let seen = twin(fleet.city(follower), shard, LAMP.0).await;
+    assert_eq!(reported(&seen, LEVEL), Some(message::value::Kind::Number(60.0)));
+    assert!(fleet.city(follower).view(shard).unwrap().state.epoch() > epoch);
+    call_until_known(fleet.city(follower), shard, set_level(LAMP.0, "c2", 40.0)).await.unwrap();
+    assert_eq!(gateway.command().await.1.id, "c2");
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_inbox_refuses_at_once_and_what_it_took_is_answered() {
+    let mut fleet = Fleet::new(1);
+    fleet.config.inbox_requests_max = 4;
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    Gateway::open(&city, shard, 7, &[LAMP]).await;
+    let calls = (0..64).map(|number| call(&city, shard, set_level(LAMP.0, &format!("c{number}"), 10.0)));
+    let replies = futures::future::join_all(calls.map(Box::pin).collect::<Vec<_>>()).await;
+    let refused = replies.iter().filter_map(|reply| reply.as_ref().err());
+    let overloaded: Vec<_> = refused.filter(|failure| failure.reason() == FailureReason::Overloaded).collect();
+    assert!(!overloaded.is_empty() && overloaded.iter().all(|failure| failure.retry_after_ms > 0));
+    let issued = replies.iter().filter(|reply| matches!(reply, Ok(Reply::CommandRead(_)))).count();
+    assert_eq!(city.counters(shard).unwrap().commands_issued, issued as u64);
+    assert!((1..64).contains(&issued));
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_can_be_added_and_extended_but_not_changed() {
+    let mut fleet = Fleet::new(1);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let lamp = city.catalog().borrow().kind("luminaire").unwrap().as_ref().clone();
+    let mut bench = lamp.clone();
+    bench.name = "bench".to_owned();
+    city.put_kind(bench.clone()).await.unwrap();
+    assert!(city.catalog().borrow().kind("bench").is_some());
+    bench.attributes.truncate(1);
+    bench.safe_state.clear();
+    let failure = city.put_kind(bench).await.unwrap_err();
+    assert_eq!(failure.reason(), FailureReason::Invalid);
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_knows_is_not_found() {
+    let mut fleet = Fleet::new(1);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    let shard = city.assign_district("a").await.unwrap();
+    let read = message::ReadTwin { name: "a/none".to_owned(), consistency: None };
+    let failure = call(&city, shard, Request::ReadTwin(read)).await.unwrap_err();
+    assert_eq!(failure.reason(), FailureReason::NotFound);
+    assert_eq!(city.assign_district("No District").await.unwrap_err().reason(), FailureReason::Invalid);
+    assert_eq!(city.device_identity(shard, DeviceNumber(5)), None);
+    fleet.stop_all().await;
+}
