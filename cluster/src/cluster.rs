@@ -35,6 +35,9 @@ use crate::shard::{Leadership, follow_leadership};
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
 
+/// Longest wait for tasks that do not end by themselves.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A node that the cluster is first formed of.
 #[derive(Clone, Debug)]
 pub struct InitialNode {
@@ -261,7 +264,11 @@ impl<S: StateMachine> Cluster<S> {
         if let Err(error) = stopping.await {
             tracing::error!(%error, "the cluster did not stop cleanly");
         }
-        runtime.shutdown_background();
+        // Waits for the last tasks, since they hold the stores: the directory can be opened again afterwards.
+        let ending = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_TIMEOUT));
+        if let Err(error) = ending.await {
+            tracing::error!(%error, "the cluster's runtime did not end");
+        }
     }
 }
 

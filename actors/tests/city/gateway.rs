@@ -99,6 +99,16 @@ impl Gateway {
         }
     }
 
+    /// The command `id`, with its device; passes over what the lighting service orders meanwhile.
+    pub(crate) async fn command_with_id(&mut self, id: &str) -> (DeviceNumber, message::CommandDelivery) {
+        loop {
+            let (device, command) = self.command().await;
+            if command.id == id {
+                return (device, command);
+            }
+        }
+    }
+
     pub(crate) async fn acknowledge(&self, device: DeviceNumber, id: &str) {
         let acknowledgement =
             message::Acknowledgement { device: device.0, id: id.to_owned(), outcome: 1, detail: "done".to_owned() };

@@ -89,14 +89,25 @@ fn print_status(status: &ClusterStatus, output: &mut Output) -> std::io::Result<
     output.line("")?;
     let mut shards = Table::new(&["SHARD", "LEADER", "REPLICAS", "TERM", "APPLIED", "DISTRICTS"]);
     for shard in &status.shards {
-        let name = if shard.shard == 0 { "meta".to_owned() } else { shard.shard.to_string() };
         let leader = shard.leader.map_or_else(|| "NONE".to_owned(), |leader| leader.to_string());
         let replicas = shard.replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let districts = status.districts.iter().filter(|district| district.shard == shard.shard);
         let districts = districts.map(|district| super::target::short(&district.name)).collect::<Vec<_>>().join(",");
-        shards.row([name, leader, replicas, shard.term.to_string(), shard.applied_index.to_string(), districts]);
+        shards.row([
+            shard_name(shard.shard),
+            leader,
+            replicas,
+            shard.term.to_string(),
+            shard.applied_index.to_string(),
+            districts,
+        ]);
     }
     output.table(&shards)
+}
+
+/// The meta group has the number 0.
+fn shard_name(shard: u32) -> String {
+    if shard == 0 { "meta".to_owned() } else { shard.to_string() }
 }
 
 fn status_json(status: &ClusterStatus) -> Json {
@@ -134,7 +145,7 @@ fn replicas_table(replicas: &ListLocalReplicasResponse) -> Table {
         Table::new(&["SHARD", "APPLIED", "FEED FROM", "DEVICES", "STORED", "LATE", "OPEN COMMANDS", "HASH"]);
     for replica in &replicas.replicas {
         table.row([
-            replica.shard.to_string(),
+            shard_name(replica.shard),
             replica.applied_index.to_string(),
             replica.first_index.to_string(),
             replica.devices.to_string(),

@@ -19,8 +19,8 @@ impl std::error::Error for Failure {}
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        if let ApiError::Rejected { violations, .. } = &self.0 {
-            for violation in violations {
+        if let ApiError::Rejected { message, violations, .. } = &self.0 {
+            for violation in violations.iter().filter(|violation| !message.contains(&violation.description)) {
                 write!(f, "\n  {}: {}", violation.field, violation.description)?;
             }
         }

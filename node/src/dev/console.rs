@@ -50,7 +50,15 @@ impl Console {
         Ok(())
     }
 
-    /// Leaves the last status where it stands; what follows is written below.
+    /// Shows the last `status`, which stays; what follows is written below.
+    pub(super) fn finish(&mut self, status: &Status) -> io::Result<()> {
+        self.next_line = Instant::now();
+        self.show(status)?;
+        self.keep();
+        Ok(())
+    }
+
+    /// Leaves the last status where it stands.
     pub(super) fn keep(&mut self) {
         self.block.clear();
     }

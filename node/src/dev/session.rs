@@ -39,6 +39,8 @@ pub(super) struct Session {
     observers: JoinSet<()>,
     /// Processes that died, did not start, or did not stop in order.
     failures: u64,
+    /// The user knows that the first Ctrl-C was heard.
+    is_stopping: bool,
 }
 
 /// When a run ends without being interrupted.
@@ -70,6 +72,7 @@ impl Session {
             play: watch::Sender::default(),
             observers: JoinSet::new(),
             failures: 0,
+            is_stopping: false,
         }
     }
 
@@ -77,7 +80,7 @@ impl Session {
     pub(super) async fn run(mut self, play: Play) -> anyhow::Result<Option<Summary>> {
         let outcome = Box::pin(self.play(play)).await;
         self.console.keep();
-        self.console.say(&"stopping")?;
+        self.console.say(&"stopping the nodes")?;
         let failures = self.failures;
         self.fleet.stop();
         while let Some(change) = self.fleet.next_change().await? {
@@ -111,7 +114,8 @@ impl Session {
         let played = played?;
         let Some(cluster) = self.drive(formation::settled(&observer)).await? else { return Ok(None) };
         let summary = Summary::new(&cluster.context("no node answers any more")?, &played, self.failures);
-        self.show()?;
+        let status = self.status();
+        self.console.finish(&status)?;
         if !self.ending.with_play && !self.interrupts.stop.is_cancelled() {
             self.console.say(&"all has been played; the cluster runs until Ctrl-C")?;
             self.drive(self.interrupts.stop.clone().cancelled_owned()).await?;
@@ -128,7 +132,6 @@ impl Session {
     /// Waits for `work`, and meanwhile tells what happens to the processes and shows the status. `None`: killed.
     async fn drive<T>(&mut self, work: impl Future<Output = T>) -> anyhow::Result<Option<T>> {
         let mut work = pin!(work);
-        let kill = self.interrupts.kill.clone();
         loop {
             tokio::select! {
                 done = &mut work => return Ok(Some(done)),
@@ -137,7 +140,11 @@ impl Session {
                     self.note(&change)?;
                 }
                 _ = self.ticks.tick(), if !self.scene.is_empty() => self.show()?,
-                () = kill.cancelled() => return Ok(None),
+                () = self.interrupts.stop.cancelled(), if !self.is_stopping => {
+                    self.is_stopping = true;
+                    self.console.say(&"stopping as soon as all that was sent is acknowledged; Ctrl-C again kills")?;
+                }
+                () = self.interrupts.kill.cancelled() => return Ok(None),
             }
         }
     }
@@ -148,17 +155,21 @@ impl Session {
     }
 
     fn show(&mut self) -> anyhow::Result<()> {
+        let status = self.status();
+        Ok(self.console.show(&status)?)
+    }
+
+    fn status(&mut self) -> Status {
         let play = *self.play.borrow();
         let elapsed = self.started.elapsed();
-        let status = Status {
+        Status {
             elapsed,
             scene: self.scene.clone(),
             running: self.fleet.running().collect(),
             cluster: self.cluster.borrow().clone(),
             readings_per_s: self.rate.look(elapsed, play.totals.acknowledged),
             play,
-        };
-        Ok(self.console.show(&status)?)
+        }
     }
 }
 

@@ -23,6 +23,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 /// Seconds; the convention's, and one below them for calls that stay on the node.
 const BOUNDARIES: [f64; 15] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
+/// What the convention calls a method that the server does not know.
+const UNKNOWN_METHOD: &str = "_OTHER";
+
 /// Wraps a server's services.
 #[derive(Clone)]
 pub(crate) struct RpcLayer {
@@ -138,9 +141,11 @@ struct Measurement {
 impl Measurement {
     fn record(self, code: Code) {
         self.span.set_attribute("rpc.response.status_code", code_name(code));
+        // Callers choose the names of methods that do not exist: as labels they would be without bound.
+        let method = if code == Code::Unimplemented { UNKNOWN_METHOD.to_owned() } else { self.method };
         let attributes = [
             KeyValue::new("rpc.system.name", "grpc"),
-            KeyValue::new("rpc.method", self.method),
+            KeyValue::new("rpc.method", method),
             KeyValue::new("rpc.response.status_code", code_name(code)),
         ];
         self.duration.record(self.began.elapsed().as_secs_f64(), &attributes);

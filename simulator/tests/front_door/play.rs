@@ -15,13 +15,13 @@ const OPTIONS: PlayOptions = PlayOptions { speed: Speed::Max, lanes: 2, patience
 
 /// Three hours of two segments, with a late row, and a garage with a repeated row.
 fn replay() -> World {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
     let mut traffic = String::from("ts_utc,report_id,vehicle_count,avg_speed_kmh,median_travel_s\n");
     for minute in (0..180).step_by(5) {
         let (hour, minute) = (minute / 60, minute % 60);
         for segment in 1..=2 {
-            writeln!(traffic, "2014-09-01T0{hour}:{minute:02}:00Z,{segment},{hour},50,{minute}").unwrap();
+            writeln!(traffic, "2014-09-01T0{hour}:{minute:02}:00Z,{segment},{hour},50,{minute}").expect("written");
         }
     }
     traffic.push_str("2014-09-01T00:02:00Z,2,9,9,9\n");
@@ -36,7 +36,7 @@ fn replay() -> World {
         "update_time,garage_code,vehicle_count,total_spaces\n\
          2014-09-01 00:10:04,NORREPORT,3,65\n2014-09-01 00:10:04,NORREPORT,3,65\n",
     );
-    World::replay(dir.path(), None).unwrap()
+    World::replay(dir.path(), None).expect("valid files")
 }
 
 #[tokio::test]

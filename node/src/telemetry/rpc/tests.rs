@@ -69,3 +69,9 @@ async fn a_call_whose_caller_goes_away_is_recorded_as_cancelled() {
     let line = counted(with_trailers, false).await;
     assert!(line.contains("rpc_response_status_code=\"CANCELLED\"") && line.ends_with(" 1"), "{line}");
 }
+
+#[tokio::test]
+async fn methods_that_do_not_exist_share_one_label() {
+    let line = counted(|| Status::unimplemented("").into_http(), true).await;
+    assert!(line.contains("rpc_method=\"_OTHER\""), "{line}");
+}
