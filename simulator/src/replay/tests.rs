@@ -1,3 +1,5 @@
+//! Cases and properties of `replay`.
+
 use super::*;
 
 const SEGMENT_HEADER: &str = "report_id,lat1,lon1,lat2,lon2,distance_m,free_flow_s,ndt_kmh,road_type,street1,postal_code,\

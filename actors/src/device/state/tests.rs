@@ -1,3 +1,5 @@
+//! Cases and properties of `state`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Cases and properties of `driver`.
+
 use kvarter_cluster::StateMachine;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Cases and properties of `slots`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Cases and properties of `state`.
+
 use std::collections::BTreeMap;
 
 use kvarter_cluster::StateMachine;
