@@ -283,7 +283,7 @@ impl Connection {
 }
 
 fn store(state: &mut State, device: &str, reading: &v1::Reading) -> ReadingOutcome {
-    let Some(v1::reading::Value::Number(number)) = reading.value else { panic!("all attributes are numbers") };
+    let Some(v1::reading::Value::Number(number)) = reading.value else { unreachable!("all attributes are numbers") };
     let key = (device.to_owned(), reading.attribute);
     let observations = state.readings.entry(key.clone()).or_default();
     if !observations.insert((reading.observed_us, number.to_bits())) {
