@@ -35,13 +35,15 @@ Examples:
   kvarter dev                                        play a small town until Ctrl-C
   kvarter dev --clean --speed 600                    begin anew, ten minutes in a second
   kvarter dev --for 60s --json                       one minute, then a JSON object for programs
-  kvarter dev --replay data --speed max              real readings, as fast as the cluster takes them
+  kvarter dev --replay data --speed max              real readings, as fast as the cluster can
 
-Ctrl-C stops in order: what was sent is acknowledged, the nodes drain; a second Ctrl-C kills. The next start goes on from the
-same data. A node's process that ends is reported and started again after 10 s: try `kill -9` with an id from fleet.json.
-While it runs, the other commands of `kvarter` find this cluster when they are called from the same directory.
+Ctrl-C stops in order: what was sent is acknowledged, the nodes drain; a second Ctrl-C kills. The \
+next start goes on from the same data. A node's process that ends is reported and started again \
+after 10 s: try `kill -9` with an id from fleet.json. While it runs, the other commands of `kvarter` \
+find this cluster when they are called from the same directory.
 
-A replay that is over leaves the cluster running until Ctrl-C, unless --json or --for is given: then the program ends with it.";
+A replay that is over leaves the cluster running until Ctrl-C, unless --json or --for is given: \
+then the program ends with it.";
 
 /// Start a three-node cluster on this machine and play a city into it
 #[derive(Debug, clap::Args)]

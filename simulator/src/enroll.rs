@@ -1,21 +1,28 @@
 //! Makes devices known: registers them with the cluster and attaches them to a gateway stream, all or with a clear error.
 use kvarter_api::{ApiError, Client, GatewayEvents, GatewayOptions, GatewayStream, SendError, v1};
 
+/// Few enough that a call keeps its deadline even when each device is the first of its district, which is slow.
+const DEVICES_PER_CALL: usize = 100;
+
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    #[error("devices could not be attached: {0}")]
-    NotAttached(#[from] SendError),
+    #[error("devices could not be registered")]
+    NotRegistered(#[source] ApiError),
+    #[error("a gateway stream could not be opened")]
+    NotOpened(#[source] ApiError),
+    #[error("devices could not be attached")]
+    NotAttached(#[source] SendError),
     #[error("{refused} of {devices} devices were refused, e.g. {device}: {reason}")]
     DevicesRefused { refused: usize, devices: usize, device: String, reason: String },
 }
 
 /// Registers all `devices`; those that were registered before stay as they are.
 pub async fn register(client: &Client, devices: Vec<v1::Device>) -> Result<(), EnrollError> {
-    let registrations = client.register(devices).await?;
-    let outcomes = registrations.iter().map(|registration| (registration.name.as_str(), registration.error.as_str()));
-    none_refused(outcomes)
+    let mut registrations = Vec::with_capacity(devices.len());
+    for devices in devices.chunks(DEVICES_PER_CALL) {
+        registrations.extend(client.register(devices.to_vec()).await.map_err(EnrollError::NotRegistered)?);
+    }
+    none_refused(registrations.iter().map(|registered| (registered.name.as_str(), registered.error.as_str())))
 }
 
 /// Opens a stream and attaches `devices` (full names) under their places. Returns their shards too, in the same order.
@@ -24,9 +31,9 @@ pub async fn open_attached(
     options: GatewayOptions,
     devices: &[String],
 ) -> Result<(GatewayStream, GatewayEvents, Vec<u32>), EnrollError> {
-    let (stream, events) = GatewayStream::open(client, options).await?;
+    let (stream, events) = GatewayStream::open(client, options).await.map_err(EnrollError::NotOpened)?;
     let attachments = (0..).zip(devices).map(|(alias, device)| v1::Attachment { alias, device: device.clone() });
-    let attached = stream.attach(attachments.collect()).await?;
+    let attached = stream.attach(attachments.collect()).await.map_err(EnrollError::NotAttached)?;
     none_refused(devices.iter().zip(&attached).map(|(device, attached)| (device.as_str(), attached.error.as_str())))?;
     Ok((stream, events, attached.iter().map(|device| device.shard).collect()))
 }

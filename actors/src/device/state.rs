@@ -58,6 +58,9 @@ pub(crate) enum Delivered {
 pub(crate) enum DeviceEvent {
     Observed(Outlook),
     Delivered(Subject, Delivered),
+    /// A fault in the code for this device.
+    #[cfg(test)]
+    Fault,
 }
 
 /// What enters from outside at a step.
@@ -100,6 +103,8 @@ impl DeviceState {
                 self.note(&subject, outcome, moment);
                 Vec::new()
             }
+            #[cfg(test)]
+            DeviceEvent::Fault => panic!("a fault in the code for this device"),
         };
         let next_us = self.attempts.values().map(|attempts| attempts.due_us).min();
         let wake_at = next_us.filter(|due_us| self.session.is_some() && *due_us < i64::MAX).map(Timestamp);

@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn the_sun_stands_where_meeus_computes_it() {
         // 1992-10-13 00:00: declination in example 25.a, equation of time in example 28.b.
-        let sun = Sun::at(Timestamp(718934400_000_000));
+        let sun = Sun::at(Timestamp(718_934_400_000_000));
         let declination = sun.sin_declination.asin().to_degrees();
         assert!((declination + 7.785_07).abs() < 0.001, "{declination}");
         let equation_of_time = sun.hour_angle_deg + 180.0;

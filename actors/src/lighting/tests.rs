@@ -1,4 +1,4 @@
-//! Cases and properties of `lighting`.
+//! What the lighting service makes of traffic, daylight and time.
 
 use std::collections::BTreeMap;
 

@@ -190,9 +190,9 @@ impl Leading {
                 Effect::CommandEnded { device, .. } | Effect::Retired(device) => self.devices.touch_if_present(device),
             },
             Action::Effect(_) => {}
-            Action::Begun => {
+            Action::Begun(epoch) => {
                 self.is_acting = true;
-                self.devices.begin();
+                self.devices.begin(epoch);
                 self.services.tick();
             }
             Action::End => {

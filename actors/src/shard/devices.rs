@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kvarter_cluster::{Ports, ShardHandle};
+use kvarter_cluster::{NodeId, Ports, ShardHandle};
 use ractor::{ActorId, ActorRef, ActorRuntime};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use crate::shard::ShardMessage;
 use crate::shard::delivery::{Courier, Outcome};
 use crate::shard::outbox::{Outbox, Parcel};
 use crate::shard::slots::{SlotAction, Slots};
-use crate::{DeviceNumber, ShardState, TwinRef, message};
+use crate::{DeviceNumber, Epoch, ShardState, TwinRef, message};
 
 /// What device actors did on this node, all shards together.
 #[derive(Debug, Default)]
@@ -45,16 +45,26 @@ pub(crate) struct Devices {
     slots: Slots<ActorRef<DeviceMessage>>,
     by_actor: HashMap<ActorId, DeviceNumber>,
     outbox: Outbox,
+    /// Of this leadership. Not the view's, which may be a later leader's before this one hears that it is deposed.
+    epoch: Epoch,
 }
 
 impl Devices {
     pub(crate) fn new(surroundings: DeviceSurroundings, shard: ActorRef<ShardMessage>) -> Self {
         let slots = Slots::new(Arc::clone(&surroundings.room));
-        Self { surroundings, shard, slots, by_actor: HashMap::new(), outbox: Outbox::default() }
+        Self {
+            surroundings,
+            shard,
+            slots,
+            by_actor: HashMap::new(),
+            outbox: Outbox::default(),
+            epoch: Epoch::default(),
+        }
     }
 
     /// The leadership begins: every device with work gets its actor.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
         let view = self.surroundings.handle.view();
         let live: Vec<_> = view.state.live_devices().collect();
         live.into_iter().for_each(|device| self.touch(device));
@@ -129,11 +139,7 @@ impl Devices {
     }
 
     /// Deliveries to `node` have ended; returns the commands that reached their connection.
-    pub(crate) fn sent(
-        &mut self,
-        node: kvarter_cluster::NodeId,
-        outcomes: Vec<Outcome>,
-    ) -> Vec<(DeviceNumber, String)> {
+    pub(crate) fn sent(&mut self, node: NodeId, outcomes: Vec<Outcome>) -> Vec<(DeviceNumber, String)> {
         self.outbox.sent(node);
         let mut written = Vec::new();
         for Outcome { device, subject, delivered } in outcomes {
@@ -147,7 +153,7 @@ impl Devices {
     }
 
     fn flush(&mut self) {
-        let epoch = self.surroundings.handle.view().state.epoch();
+        let epoch = self.epoch;
         for (node, parcels) in self.outbox.take() {
             let (courier, shard) = (self.surroundings.courier.clone(), self.shard.clone());
             let stop = self.surroundings.stop.clone();

@@ -17,7 +17,7 @@ use prost::Message;
 
 use crate::message::{self, shard_reply::Reply};
 use crate::{
-    Catalog, Decider, Decision, DeviceNumber, Effect, Limits, ServiceStep, ShardState, StepDecision, StepError,
+    Catalog, Decider, Decision, DeviceNumber, Effect, Epoch, Limits, ServiceStep, ShardState, StepDecision, StepError,
 };
 
 /// Wait before a leadership is begun again whose first entry's outcome is unknown.
@@ -91,8 +91,9 @@ pub(crate) enum Action<T> {
     Answer(T, Answer),
     /// The entry is applied: this becomes live or ends.
     Effect(Effect),
-    /// A leadership begins: its first entry is applied.
-    Begun,
+    /// A leadership begins: its first entry is applied. Deliveries go out in the name of this epoch, which is above that
+    /// of every leadership before and below that of every one after.
+    Begun(Epoch),
     /// All is answered and nothing more will be taken.
     End,
 }
@@ -131,7 +132,7 @@ enum Decided {
 struct Batch<T> {
     decided: Vec<(T, Decided)>,
     swept: Vec<Effect>,
-    is_beginning: bool,
+    begins: Option<Epoch>,
 }
 
 pub(crate) struct WritePath<T> {
@@ -218,8 +219,9 @@ impl<T> WritePath<T> {
             return;
         }
         let mut decider = Decider::new(ground.state, ground.catalog, ground.limits, ground.now);
-        let mut batch = Batch { decided: Vec::new(), swept: Vec::new(), is_beginning: self.must_begin };
+        let mut batch = Batch { decided: Vec::new(), swept: Vec::new(), begins: None };
         if self.must_begin {
+            batch.begins = Some(Epoch(ground.state.epoch().0 + 1));
             decider.begin_leadership(self.node);
         } else {
             if std::mem::take(&mut self.is_sweep_due) {
@@ -273,9 +275,9 @@ impl<T> WritePath<T> {
         let had_company = batch.decided.len() > 1 || !self.queue.is_empty();
         match outcome {
             Ok(index) => {
-                if batch.is_beginning {
+                if let Some(epoch) = batch.begins {
                     self.must_begin = false;
-                    actions.push(Action::Begun);
+                    actions.push(Action::Begun(epoch));
                 }
                 batch.release(index, actions);
             }

@@ -1,5 +1,5 @@
 //! Promises 1 and 4: every acknowledged reading is in the feed once, positions rise, nothing is missing between them.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use kvarter_simulator::{Bits, Ledger, Serial};
@@ -28,9 +28,17 @@ pub struct FeedAudit<'a> {
     devices: HashMap<&'a str, (usize, usize)>,
     /// Readings of each ledger that the feed has shown.
     shown: Vec<Bits>,
-    last: BTreeMap<u32, FeedPosition>,
+    last: BTreeMap<u32, Last>,
     facts: u64,
     violations: Violations,
+}
+
+/// The last fact of a shard.
+#[derive(Debug)]
+struct Last {
+    position: FeedPosition,
+    /// Devices that shared it.
+    devices: BTreeSet<String>,
 }
 
 impl<'a> FeedAudit<'a> {
@@ -48,13 +56,29 @@ impl<'a> FeedAudit<'a> {
         }
     }
 
-    /// Any fact, in the order of the feed of `shard`.
+    /// Any fact, in the order of the feed of `shard`, with a position of its own.
     pub fn fact(&mut self, shard: u32, position: FeedPosition) {
         self.facts += 1;
-        if let Some(last) = self.last.insert(shard, position)
-            && position <= last
-        {
+        let last = self.last.insert(shard, Last { position, devices: BTreeSet::new() });
+        if let Some(Last { position: last, .. }) = last.filter(|last| position <= last.position) {
             self.violations.add(Violation::PositionNotRising { shard, last, next: position });
+        }
+    }
+
+    /// A fact about `device` that stands for it in a fact about many, such as the end of a stream: those share one position,
+    /// each device once.
+    pub fn shared_fact(&mut self, shard: u32, position: FeedPosition, device: &str) {
+        match self.last.get_mut(&shard) {
+            Some(last) if last.position == position && !last.devices.is_empty() => {
+                self.facts += 1;
+                if !last.devices.insert(device.to_owned()) {
+                    self.violations.add(Violation::PositionNotRising { shard, last: position, next: position });
+                }
+            }
+            Some(_) | None => {
+                self.fact(shard, position);
+                self.last.insert(shard, Last { position, devices: BTreeSet::from([device.to_owned()]) });
+            }
         }
     }
 
@@ -181,6 +205,24 @@ mod tests {
         let mut swapped = history(&ledger);
         swapped.swap(10, 11);
         assert!(matches!(audit(&ledger, &swapped).first[..], [Violation::PositionNotRising { .. }]));
+    }
+
+    #[test]
+    fn devices_share_a_position_once_each_and_with_no_other_fact() {
+        let at = |index| FeedPosition { index, ordinal: 0 };
+        let mut audit = FeedAudit::new(&[]);
+        for device in ["a", "b", "c"] {
+            audit.shared_fact(1, at(5), device);
+        }
+        audit.fact(1, at(6));
+        audit.shared_fact(1, at(7), "a");
+        assert_eq!((audit.facts(), audit.violations.count), (5, 0));
+        audit.shared_fact(1, at(7), "a");
+        assert_eq!(audit.violations.count, 1, "one device twice");
+        audit.fact(1, at(7));
+        assert_eq!(audit.violations.count, 2, "another fact at the shared position");
+        audit.shared_fact(1, at(7), "b");
+        assert_eq!(audit.violations.count, 3, "sharing a fact's own position");
     }
 
     #[test]

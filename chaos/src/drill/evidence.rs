@@ -84,11 +84,18 @@ fn take(audit: &mut FeedAudit<'_>, open: &mut BTreeMap<u32, EndMark>, message: &
         audit.gap(shard, position(gap.from.as_ref()), position(gap.to.as_ref()));
     }
     for fact in &message.facts {
-        audit.fact(shard, position(fact.position.as_ref()));
-        let Some(fact::Fact::AttributeReported(reported)) = &fact.fact else { continue };
-        let Some(observed) = reported.observe_time.filter(|_| reported.attribute == LoadPlan::ATTRIBUTE) else {
-            continue;
+        let at = position(fact.position.as_ref());
+        let reported = match &fact.fact {
+            Some(fact::Fact::ConnectivityChanged(_)) => {
+                audit.shared_fact(shard, at, &fact.device);
+                continue;
+            }
+            Some(fact::Fact::AttributeReported(reported)) => Some(reported),
+            Some(_) | None => None,
         };
+        audit.fact(shard, at);
+        let of_load = reported.filter(|reported| reported.attribute == LoadPlan::ATTRIBUTE);
+        let Some(observed) = of_load.and_then(|reported| reported.observe_time) else { continue };
         let observed_us = micros(observed.seconds, observed.nanos);
         audit.reading(&fact.device, observed_us);
         if open.get(&shard).is_some_and(|end| end.observed_us == observed_us && end.device == fact.device) {

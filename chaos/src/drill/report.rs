@@ -8,6 +8,9 @@ use super::probe::Outage;
 use crate::check::{Violation, Violations};
 use crate::fleet::NodeProcess;
 
+/// Violations of one checker that people are shown; the JSON has more.
+const SHOWN_MAX: usize = 10;
+
 /// One kill and what it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KillRecord {
@@ -117,7 +120,7 @@ impl fmt::Display for DrillReport {
         for (checker, violations) in self.verdict.checkers() {
             let word = if violations.count == 0 { "held" } else { "BROKEN" };
             writeln!(f, "{checker:<13}{word:<8}{} violations", violations.count)?;
-            for violation in &violations.first {
+            for violation in violations.first.iter().take(SHOWN_MAX) {
                 writeln!(f, "  {violation}")?;
             }
         }

@@ -21,9 +21,13 @@ impl ErrorReason {
     /// it can be resumed.
     pub(crate) fn effect(self) -> Effect {
         match self {
-            Self::NotLeader | Self::Overloaded | Self::Draining | Self::Stopping | Self::Superseded | Self::TooSlow => {
-                Effect::NotApplied
-            }
+            Self::NotLeader
+            | Self::Overloaded
+            | Self::Draining
+            | Self::Stopping
+            | Self::Superseded
+            | Self::TooSlow
+            | Self::NoReplica => Effect::NotApplied,
             Self::Unspecified | Self::OutcomeUnknown | Self::BrokenContract => Effect::PerhapsApplied,
             Self::Invalid
             | Self::NotFound
@@ -37,8 +41,8 @@ impl ErrorReason {
         }
     }
 
-    /// The called node may be to blame, and another one do better: it is leaving, or cut off from the others.
+    /// The called node may be to blame, and another one do better: it is leaving, cut off from the others, or without the shard.
     pub(crate) fn is_about_node(self) -> bool {
-        matches!(self, Self::NotLeader | Self::OutcomeUnknown | Self::Draining | Self::Stopping)
+        matches!(self, Self::NotLeader | Self::OutcomeUnknown | Self::Draining | Self::Stopping | Self::NoReplica)
     }
 }

@@ -1,4 +1,4 @@
-//! Cases and properties of `replay`.
+//! Replays of small files: order, devices and the outcomes that are foretold.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Cases and properties of `state`.
+//! What a device actor delivers and when, without clock and actor.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Cases and properties of `driver`.
+//! When a service takes a step, and what the step stores, on a shard's real core.
 
 use kvarter_cluster::StateMachine;
 

@@ -1,4 +1,4 @@
-//! Cases and properties of `slots`.
+//! Which devices of a shard have an actor: activation, the cap, quarantine.
 
 use proptest::prelude::*;
 

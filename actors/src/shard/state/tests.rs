@@ -1,4 +1,4 @@
-//! Cases and properties of `state`.
+//! A shard's leadership from its beginning to its loss, on the real core without Raft.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ impl Shard {
                 }
                 Action::Answer(id, answer) => self.answers.push((id, answer)),
                 Action::Effect(effect) => self.effects.push(effect),
-                Action::Begun => {}
+                Action::Begun(epoch) => assert!(epoch <= self.state.epoch()),
                 Action::End => {
                     assert!(!std::mem::replace(&mut self.has_ended, true), "ends once");
                 }

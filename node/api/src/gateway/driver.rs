@@ -47,6 +47,8 @@ pub(super) enum End {
     /// The node asked the stream to move.
     Moved,
     Lost(ApiError),
+    /// The node broke the protocol; another connection would not make it good.
+    Broken(ApiError),
 }
 
 /// Everything that outlives a connection.
@@ -76,6 +78,7 @@ impl Driver {
             let id = connection.id;
             let error = match self.serve(&mut connection).await {
                 End::Closed => return self.outbox.flush().await,
+                End::Broken(error) => return self.fail(error).await,
                 End::Moved => ApiError::NotApplied {
                     reason: None,
                     message: format!("{} is draining", self.client.endpoints().address(id)),

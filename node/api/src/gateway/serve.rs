@@ -5,10 +5,12 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Permit, Sender};
 use tokio::time::{Instant, sleep_until};
 
+use super::attachments::UnexpectedAnswer;
 use super::connection::Connection;
 use super::driver::{Driver, End, Request};
 use super::event::GatewayEvent;
 use super::frame::Frame;
+use super::window::InvalidAcknowledgement;
 use crate::error::ApiError;
 use crate::v1::connect_response::Message;
 use crate::v1::{ConnectResponse, ReadingsAcknowledged};
@@ -33,6 +35,17 @@ impl Leaving {
             Self::Moving { deadline } | Self::Closing { deadline } => deadline,
         }
     }
+}
+
+/// A response that the protocol does not allow: the accounts can not be trusted any more.
+#[derive(Debug, thiserror::Error)]
+enum BrokenContract {
+    #[error(transparent)]
+    Acknowledgement(#[from] InvalidAcknowledgement),
+    #[error(transparent)]
+    Attachment(#[from] UnexpectedAnswer),
+    #[error("a stream is opened once")]
+    OpenedTwice,
 }
 
 impl Driver {
@@ -72,9 +85,9 @@ impl Driver {
                     Ok(Some(response)) => match self.respond(response) {
                         Ok(false) => {}
                         Ok(true) => leaving = Some(Leaving::Moving { deadline: Instant::now() + LEAVE_DEADLINE }),
-                        Err(problem) => {
+                        Err(broken) => {
                             let address = self.client.endpoints().address(connection.id);
-                            return End::Lost(ApiError::broken_contract(address, &problem));
+                            return End::Broken(ApiError::broken_contract(address, &broken.to_string()));
                         }
                     },
                     Ok(None) => return end_of_responses(leaving),
@@ -113,12 +126,12 @@ impl Driver {
         false
     }
 
-    /// Takes a response of the node; true when it asks the stream to move. The error says what is wrong with it.
-    fn respond(&mut self, response: ConnectResponse) -> Result<bool, String> {
+    /// Takes a response of the node; true when it asks the stream to move.
+    fn respond(&mut self, response: ConnectResponse) -> Result<bool, BrokenContract> {
         match response.message {
             Some(Message::Acknowledged(acknowledged)) => self.acknowledge(&acknowledged)?,
             Some(Message::Attached(answer)) => {
-                for device in self.attachments.answer(answer).map_err(|error| error.to_string())? {
+                for device in self.attachments.answer(answer)? {
                     self.outbox.push(GatewayEvent::Detached { alias: device.alias, error: device.error });
                 }
             }
@@ -128,15 +141,15 @@ impl Driver {
                 self.outbox.push(GatewayEvent::Moving);
                 return Ok(true);
             }
-            Some(Message::Opened(_)) => return Err("a stream is opened once".to_owned()),
+            Some(Message::Opened(_)) => return Err(BrokenContract::OpenedTwice),
             // A message of a newer node, which this client did not ask for.
             None => {}
         }
         Ok(false)
     }
 
-    fn acknowledge(&mut self, acknowledged: &ReadingsAcknowledged) -> Result<(), String> {
-        let news = self.window.acknowledge(acknowledged, Instant::now()).map_err(|error| error.to_string())?;
+    fn acknowledge(&mut self, acknowledged: &ReadingsAcknowledged) -> Result<(), InvalidAcknowledgement> {
+        let news = self.window.acknowledge(acknowledged, Instant::now())?;
         self.totals.send_replace(self.window.totals());
         self.resume.succeed();
         self.heard_at = Instant::now();

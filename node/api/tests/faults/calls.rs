@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kvarter_api::v1::command_service_server::{CommandService, CommandServiceServer};
 use kvarter_api::v1::twin_service_server::{TwinService, TwinServiceServer};
@@ -11,7 +12,6 @@ use kvarter_api::v1::{
     PatchDesiredResponse, RetireDeviceRequest, RetireDeviceResponse, Twin, WatchCommandRequest,
 };
 use kvarter_api::{ApiError, Client, ClientConfig, DeviceName, TwinSelection};
-use std::time::Duration;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 

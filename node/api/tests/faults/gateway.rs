@@ -119,6 +119,17 @@ async fn a_stream_that_is_forgotten_ends_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_breaks_the_protocol_ends_the_stream() {
+    let (gateway, nodes) = Gateway::start(vec![Fate::Broken], 400).await;
+    let (stream, events) = open(&nodes).await;
+    assert_eq!(stream.attach(attachments(8)).await, Err(SendError::Ended));
+    let (_, others) = read_all(events).await;
+    let [GatewayEvent::Failed(error)] = &others[..] else { panic!("{others:?}") };
+    assert_eq!(error.reason(), Some(ErrorReason::BrokenContract));
+    gateway.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_window_makes_send_wait() {
     let (gateway, nodes) = Gateway::start(Vec::new(), 200).await;
     let (stream, _events) = open(&nodes).await;

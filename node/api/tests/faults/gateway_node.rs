@@ -30,6 +30,8 @@ pub(crate) enum Fate {
     MovedAfter(usize),
     /// Open, and never a word after so many answers.
     SilentAfter(usize),
+    /// Acknowledges a batch that was never sent.
+    Broken,
     /// Refused when it is opened.
     Expired,
 }
@@ -202,6 +204,10 @@ impl Connection {
             Some(Fate::LostAfter(answers)) if self.answers >= answers => {
                 self.say(Err(Status::unknown("the connection broke"))).await?;
                 return Err(Gone);
+            }
+            Some(Fate::Broken) if self.answers > 0 => {
+                let acknowledged = ReadingsAcknowledged { sequence: 99, ..ReadingsAcknowledged::default() };
+                return self.say(Ok(Response::Acknowledged(acknowledged))).await;
             }
             Some(Fate::SilentAfter(answers)) if self.answers >= answers => std::future::pending().await,
             Some(Fate::MovedAfter(answers)) if self.answers >= answers && !self.is_moving => {
