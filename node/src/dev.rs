@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kvarter_cluster::Ports;
-use kvarter_simulator::Speed;
+use kvarter_simulator::{ReplaySpan, Speed};
 use tokio::task::JoinSet;
 
 use crate::cli::duration;
@@ -36,6 +36,7 @@ Examples:
   kvarter dev --clean --speed 600                    begin anew, ten minutes in a second
   kvarter dev --for 60s --json                       one minute, then a JSON object for programs
   kvarter dev --replay data --speed max              real readings, as fast as the cluster can
+  kvarter dev --replay data --day 2014-09-02 --json  one day of them, then the figures
 
 Ctrl-C stops in order: what was sent is acknowledged, the nodes drain; a second Ctrl-C kills. The \
 next start goes on from the same data. A node's process that ends is reported and started again \
@@ -64,6 +65,9 @@ pub struct DevArguments {
     /// Play the readings of the Aarhus files in this directory instead of the built-in town
     #[arg(long, value_name = "DIR")]
     replay: Option<PathBuf>,
+    /// Replay this day of UTC alone, e.g. 2014-09-02
+    #[arg(long, value_name = "DATE", requires = "replay")]
+    day: Option<ReplaySpan>,
     /// Simulated seconds in a second, or `max`; the town does not overtake real time
     #[arg(long, value_name = "N", default_value = "60")]
     speed: Speed,
@@ -85,7 +89,7 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     let home = Home::open(&arguments.data, &options)?;
     home.check_addresses()?;
     let play = match &arguments.replay {
-        Some(dir) => Play::replay(dir, arguments.speed)?,
+        Some(dir) => Play::replay(dir, arguments.day, arguments.speed)?,
         None => Play::town(arguments.seed, arguments.speed, home.clock_file())?,
     };
     let program = std::env::current_exe().context("the program's own file is not known")?;

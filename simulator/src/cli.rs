@@ -11,7 +11,6 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use kvarter_api::Client;
 use kvarter_simulator::{Profile, ReplaySpan};
 use tokio::signal::unix::{SignalKind, signal};
@@ -85,9 +84,8 @@ impl SpanArgs {
     /// None: all days of the traffic file.
     fn span(&self) -> anyhow::Result<Option<ReplaySpan>> {
         let (Some(first), Some(last)) = (self.day.or(self.from), self.day.or(self.to)) else { return Ok(None) };
-        anyhow::ensure!(first <= last, "--from {first} is after --to {last}");
-        let midnight = |date: Date| anyhow::Ok(date.to_zoned(TimeZone::UTC)?.timestamp());
-        Ok(Some(ReplaySpan { from: midnight(first)?, to: midnight(last.tomorrow()?)? }))
+        let span = ReplaySpan::days(first, last);
+        Ok(Some(span.with_context(|| format!("{first} to {last} is no span of days"))?))
     }
 }
 

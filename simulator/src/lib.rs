@@ -26,6 +26,6 @@ pub use load::{
 };
 pub use player::{NotASpeed, PlayError, PlayOptions, PlayReport, PlayStatus, Player, Speed};
 pub use profile::{Profile, ProfileError};
-pub use replay::{FileTally, ReplayError, ReplaySpan};
+pub use replay::{FileTally, NotADay, ReplayError, ReplaySpan};
 pub use signal::{CatalogMismatch, Signal, SignalCatalog, SimulatedKind, TimedReading};
 pub use world::World;

@@ -7,8 +7,11 @@ mod tally;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use crate::device::{DeviceIndex, SimulatedDevice};
 use crate::signal::{Signal, SimulatedKind, TimedReading};
@@ -29,8 +32,32 @@ pub struct ReplaySpan {
 }
 
 impl ReplaySpan {
+    /// From the beginning of `first` to the end of `last`, days of UTC; `None` when `last` is before `first` or the calendar ends.
+    pub fn days(first: Date, last: Date) -> Option<Self> {
+        let midnight = |date: Date| date.to_zoned(TimeZone::UTC).ok().map(|moment| moment.timestamp());
+        let span = Self { from: midnight(first)?, to: midnight(last.tomorrow().ok()?)? };
+        (first <= last).then_some(span)
+    }
+
     fn holds(&self, moment: Timestamp) -> bool {
         self.from <= moment && moment < self.to
+    }
+}
+
+/// Text that names no day.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a day such as 2014-09-02")]
+pub struct NotADay {
+    text: String,
+}
+
+impl FromStr for ReplaySpan {
+    type Err = NotADay;
+
+    /// One day of UTC.
+    fn from_str(text: &str) -> Result<Self, NotADay> {
+        let day = text.parse().ok().and_then(|day: Date| Self::days(day, day));
+        day.ok_or_else(|| NotADay { text: text.to_owned() })
     }
 }
 

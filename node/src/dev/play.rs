@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kvarter_api::Client;
 use kvarter_simulator::{
-    PlayOptions, PlayReport, PlayStatus, Player, Speed, World, WorldClock, town_start, wall_clock,
+    PlayOptions, PlayReport, PlayStatus, Player, ReplaySpan, Speed, World, WorldClock, town_start, wall_clock,
 };
 use tokio::sync::watch;
 use tokio::time::interval;
@@ -41,9 +41,9 @@ impl Play {
         Ok(Self { world, options: options(speed), scene, clock: Some(clock) })
     }
 
-    /// The files in `dir`.
-    pub(super) fn replay(dir: &Path, speed: Speed) -> anyhow::Result<Self> {
-        let world = World::replay(dir, None)?;
+    /// The readings of `span` in the files in `dir`, by default all.
+    pub(super) fn replay(dir: &Path, span: Option<ReplaySpan>, speed: Speed) -> anyhow::Result<Self> {
+        let world = World::replay(dir, span)?;
         let scene = "replay of Aarhus".to_owned();
         Ok(Self { world, options: options(speed), scene, clock: None })
     }

@@ -1,5 +1,5 @@
 //! The result of a run, as one JSON object for programs.
-use kvarter_simulator::PlayReport;
+use kvarter_simulator::{FileTally, PlayReport};
 use serde::Serialize;
 
 use super::figures::ClusterFigures;
@@ -18,6 +18,11 @@ pub(super) struct Summary {
     readings_late: u64,
     readings_duplicate: u64,
     readings_rejected: u64,
+    /// Of the readings sent, those of sensors; the others are reports of lamps.
+    sensor_readings: u64,
+    /// What a replay's files foretell for the sensors' readings in a fresh cluster; empty for the town.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<FileTally>,
     /// Time from sending a reading until it was acknowledged.
     ack_p50_ms: f64,
     ack_p99_ms: f64,
@@ -41,6 +46,8 @@ impl Summary {
             readings_late: play.readings_late,
             readings_duplicate: play.readings_duplicate,
             readings_rejected: play.readings_rejected,
+            sensor_readings: play.sensor_readings,
+            files: play.expected.clone(),
             ack_p50_ms: play.ack_p50_ms,
             ack_p99_ms: play.ack_p99_ms,
             commands_issued: cluster.commands_issued,
@@ -82,6 +89,8 @@ mod tests {
             readings_late: 0,
             readings_duplicate: 0,
             readings_rejected: 0,
+            sensor_readings: sent,
+            files: Vec::new(),
             ack_p50_ms: 1.0,
             ack_p99_ms: 2.0,
             commands_issued: 0,
