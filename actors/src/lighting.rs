@@ -192,8 +192,16 @@ impl Lighting {
         self.must_assign = true;
     }
 
+    /// Whether any reading can matter: most districts of most shards have neither lamps nor traffic sensors.
+    fn follows_devices(&self) -> bool {
+        !(self.lamps.is_empty() && self.sensors.is_empty())
+    }
+
     /// The minute of event time that these facts bring, if it is a new one.
     fn next_tick(&self, facts: &message::Facts) -> Option<i64> {
+        if !self.follows_devices() {
+            return None;
+        }
         let observed_us =
             readings(facts).filter(|(reading, _)| self.is_mine(reading.device)).map(|(reading, _)| reading);
         let latest_us = observed_us.map(|reading| reading.observed_us).max()?;
@@ -225,8 +233,10 @@ impl Lighting {
     ) -> bool {
         match fact {
             fact::Fact::ReadingsReported(reported) => {
-                for (reading, _) in reported_readings(reported) {
-                    self.take_reading(&reading, attributes, busy);
+                if self.follows_devices() {
+                    for (reading, _) in reported_readings(reported) {
+                        self.take_reading(&reading, attributes, busy);
+                    }
                 }
                 false
             }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use kvarter_cluster::{CallError, NodeId, ShardId};
+use kvarter_cluster::{CallError, Leadership, NodeId, ShardId};
 use prost::Message;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
@@ -33,6 +34,8 @@ impl Inner {
         if let Some(Request::ReadFeed(read)) = request.request {
             return self.read_feed_anywhere(ShardId(request.shard), read, deadline).await.map(Reply::FeedRead);
         }
+        let mut leadership = self.cluster.shard(ShardId(request.shard)).map(|handle| handle.leadership());
+        leadership.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let mut failures = 0;
         loop {
             let failure = match self.attempt(request, deadline).await {
@@ -47,7 +50,11 @@ impl Inner {
             if Instant::now() + delay >= deadline {
                 return Err(failure);
             }
-            sleep(delay).await;
+            tokio::select! {
+                () = sleep(delay) => {}
+                // Whoever leads now is asked at once, and again soon if it is not ready yet.
+                () = next_change(leadership.as_mut()) => failures = 0,
+            }
         }
     }
 
@@ -160,6 +167,14 @@ impl Inner {
             }
         }
         Err(failure)
+    }
+}
+
+/// Pending for ever without a local replica, and when the node stops.
+async fn next_change(leadership: Option<&mut watch::Receiver<Leadership>>) {
+    let Some(leadership) = leadership else { return std::future::pending().await };
+    if leadership.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -97,12 +97,19 @@ impl Keeper {
         loop {
             let ready = async { leadership.wait_for(|known| known.is_ready).await.map(|known| known.term) };
             let Some(Ok(term)) = self.stop.run_until_cancelled(ready).await else { return };
-            let ended_by_itself = self.lead(&handle, term, &mut leadership).await;
-            failures = if ended_by_itself { failures + 1 } else { 0 };
-            if failures > 0 {
-                tracing::warn!(shard = %handle.id(), term = term.0, failures, "the shard's actor ended; starting it again");
-                let delay = RESTART_BACKOFF.delay(failures, self.cluster.ports().random.next_u64());
-                self.stop.run_until_cancelled(tokio::time::sleep(delay)).await;
+            if !self.lead(&handle, term, &mut leadership).await {
+                failures = 0;
+                continue;
+            }
+            // An actor whose proposal was refused ends before this node hears that it is deposed.
+            failures += 1;
+            let delay = RESTART_BACKOFF.delay(failures, self.cluster.ports().random.next_u64());
+            let deposed = timeout(delay, leadership.wait_for(|known| is_over(known, term)));
+            match self.stop.run_until_cancelled(deposed).await {
+                Some(Err(_elapsed)) => {
+                    tracing::warn!(shard = %handle.id(), term = term.0, failures, "the shard's actor ended; starting it again");
+                }
+                Some(Ok(_)) | None => failures = 0,
             }
         }
     }
@@ -128,10 +135,9 @@ impl Keeper {
         let inbox = Inbox::new(actor.clone(), bounds);
         let confirmations = Confirmations::start(handle.clone(), &tasks, stop.clone());
         self.led.insert(handle.id(), LedShard { inbox, confirmations });
-        let is_over = |known: &Leadership| !known.is_ready || known.term != term;
         let ended_by_itself = tokio::select! {
             () = self.stop.cancelled() => false,
-            _ = leadership.wait_for(is_over) => false,
+            _ = leadership.wait_for(|known| is_over(known, term)) => false,
             _ = &mut ended => true,
         };
         self.led.remove(handle.id());
@@ -171,6 +177,10 @@ impl Keeper {
             },
         }
     }
+}
+
+fn is_over(known: &Leadership, term: Term) -> bool {
+    !known.is_ready || known.term != term
 }
 
 /// Lets the actor answer what it has, but not for ever.

@@ -83,6 +83,10 @@ impl Lamps {
         self.lamps.remove(&device).is_some()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lamps.is_empty()
+    }
+
     pub(crate) fn contains(&self, device: DeviceNumber) -> bool {
         self.lamps.contains_key(&device)
     }
