@@ -1,6 +1,6 @@
 //! The devices of a stream, and the attachments that wait for their answers. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::sync::oneshot;
 
@@ -15,9 +15,10 @@ pub(crate) type AttachReply = oneshot::Sender<Vec<AttachedDevice>>;
 /// The devices that the stream speaks for.
 #[derive(Debug, Default)]
 pub(crate) struct Attachments {
-    /// Names of the devices that are attached, or are about to be, by alias. One that was refused is never asked for again:
-    /// its readings are counted as rejected, and must not be accepted after a resume.
+    /// Names of the devices that were ever attached, by alias. Those that were refused are asked for again after a resume,
+    /// too: the shard alone knows which of their readings it took before.
     devices: BTreeMap<u32, String>,
+    refused: BTreeSet<u32>,
     /// Requests of this connection without an answer, oldest first.
     waiting: VecDeque<Waiting>,
 }
@@ -49,6 +50,7 @@ impl Attachments {
     pub(crate) fn request(&mut self, devices: Vec<Attachment>, reply: AttachReply) {
         for Attachment { alias, device } in &devices {
             self.devices.insert(*alias, device.clone());
+            self.refused.remove(alias);
         }
         self.waiting.push_back(Waiting { devices, reply: Some(reply) });
     }
@@ -61,8 +63,7 @@ impl Attachments {
         let waiting = waiting.filter(|_| asked == answered).ok_or(UnexpectedAnswer { asked, answered })?;
         let mut detached = Vec::new();
         for refused in answer.devices.iter().filter(|device| !device.error.is_empty()) {
-            self.devices.remove(&refused.alias);
-            if waiting.reply.is_none() {
+            if self.refused.insert(refused.alias) && waiting.reply.is_none() {
                 detached.push(Detached { alias: refused.alias, error: refused.error.clone() });
             }
         }
@@ -115,13 +116,15 @@ mod tests {
         assert_eq!(attachments.answer(said), Ok(Vec::new()));
         assert_eq!(first.try_recv().expect("answered").len(), 4);
 
-        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(2)], vec![attachment(4)]]);
+        let devices: Vec<_> = (0..4).map(attachment).collect();
+        assert_eq!(attachments.resume(), [devices, vec![attachment(4)]]);
         let lost = Detached { alias: 2, error: "retired".to_owned() };
-        let said = answer(&[(0, 1, ""), (2, 1, "retired")]);
-        assert_eq!(attachments.answer(said), Ok(vec![lost]));
+        let said = || answer(&[(0, 1, ""), (1, 0, "no such district"), (2, 1, "retired"), (3, 1, "not registered")]);
+        assert_eq!(attachments.answer(said()), Ok(vec![lost]), "what was refused before is no news");
         assert_eq!(attachments.answer(answer(&[(4, 2, "")])), Ok(Vec::new()));
         assert_eq!(second.try_recv().expect("answered").len(), 1);
-        assert_eq!(attachments.resume(), [vec![attachment(0), attachment(4)]]);
+        let devices: Vec<_> = (0..5).map(attachment).collect();
+        assert_eq!(attachments.resume(), [devices]);
     }
 
     #[test]

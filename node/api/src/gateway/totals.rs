@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::v1::ReadingTotals;
 
-/// What became of the readings of a stream. Once all are acknowledged, `stored + late + duplicate + rejected == sent`,
-/// with one exception: readings of a device that is retired while they are unacknowledged and the connection is lost may be
-/// counted twice, by the shard that took them and as rejected after the resume.
+/// What became of the readings of a stream. Once all are acknowledged, `stored + late + duplicate + rejected == sent`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamTotals {
     /// Readings that were taken for sending.

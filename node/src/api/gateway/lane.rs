@@ -91,12 +91,12 @@ impl Lane {
     }
 
     #[inline]
-    pub(crate) fn push_reading(&mut self, sequence: u64, index: u32, reading: &Reading) {
+    pub(crate) fn push_reading(&mut self, sequence: u64, index: u32, alias: u32, reading: &Reading) {
         if !self.parts.back().is_some_and(|part| part.takes(sequence)) {
             self.parts.push_back(Part::default());
         }
         if let Some(part) = self.parts.back_mut() {
-            part.push(sequence, index, reading);
+            part.push(sequence, index, alias, reading);
         }
     }
 
@@ -211,21 +211,20 @@ impl Lane {
                 aliases.attach(asked.alias, answer.device);
                 self.aliases.insert(answer.device, asked.alias);
             } else {
-                aliases.release(asked.alias);
                 refused.insert(asked.alias);
             }
             errors.push(answer.error);
         }
-        let acknowledged = self.detach(&refused);
-        Ok(Progress { acknowledged, attached: Some((share, errors)), ..Progress::default() })
+        self.refuse(&refused, aliases);
+        Ok(Progress { attached: Some((share, errors)), ..Progress::default() })
     }
 
-    /// Takes readings out that came for these aliases meanwhile: they are of no device.
-    fn detach(&mut self, refused: &HashSet<u32>) -> Vec<ReadingsAcknowledged> {
-        if refused.is_empty() {
-            return Vec::new();
+    /// Readings that came for these aliases meanwhile are of no device, even when an alias is soon used for another one.
+    fn refuse(&mut self, refused: &HashSet<u32>, aliases: &mut Aliases) {
+        if !refused.is_empty() {
+            refused.iter().for_each(|alias| aliases.refuse(*alias));
+            self.parts.iter_mut().for_each(|part| part.refuse(refused));
         }
-        self.parts.iter_mut().flat_map(|part| part.detach(refused)).collect()
     }
 
     fn failed(&mut self, stream: &StreamIdentity, aliases: &mut Aliases, failure: Failure) -> Result<Progress, Ended> {
@@ -239,11 +238,9 @@ impl Lane {
             FailureReason::StreamExpired | FailureReason::Forbidden => Err(Ended::Refused(failure)),
             _ => match std::mem::replace(&mut self.in_flight, InFlight::Nothing) {
                 InFlight::Attach(share) => {
-                    share.devices.iter().for_each(|device| aliases.release(device.alias));
-                    let refused = share.devices.iter().map(|device| device.alias).collect();
+                    self.refuse(&share.devices.iter().map(|device| device.alias).collect(), aliases);
                     let errors = vec![failure.message; share.devices.len()];
-                    let acknowledged = self.detach(&refused);
-                    let done = Progress { acknowledged, attached: Some((share, errors)), ..Progress::default() };
+                    let done = Progress { attached: Some((share, errors)), ..Progress::default() };
                     Ok(self.go_on(done, stream, aliases))
                 }
                 InFlight::Nothing | InFlight::Open | InFlight::Submit(_) => Err(Ended::Refused(failure)),

@@ -1,6 +1,6 @@
 //! A shard as streams see it, for tests: opens streams, attaches devices, and takes parts by comparing sequences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kvarter_actors::ValueRef;
 use kvarter_actors::message::{self, Failure, FailureReason, StreamTotals, shard_reply::Reply, shard_request::Request};
@@ -12,7 +12,9 @@ pub(crate) const UNREGISTERED: &str = "-ghost";
 #[derive(Default)]
 pub(crate) struct ModelShard {
     streams: BTreeMap<Vec<u8>, (String, StreamTotals)>,
-    devices: BTreeMap<String, u32>,
+    /// Number by name; `None`: retired.
+    devices: BTreeMap<String, Option<u32>>,
+    devices_count: u32,
     /// The integer of every reading that was stored, in order.
     pub(crate) stored: Vec<i64>,
     pub(crate) acknowledged: Vec<message::Acknowledgement>,
@@ -37,7 +39,11 @@ impl ModelShard {
     }
 
     pub(crate) fn device(&self, name: &str) -> u32 {
-        self.devices[name]
+        self.devices[name].expect("not retired")
+    }
+
+    pub(crate) fn retire(&mut self, name: &str) {
+        self.devices.insert(name.to_owned(), None);
     }
 
     pub(crate) fn totals(&self, stream: &[u8]) -> StreamTotals {
@@ -57,8 +63,12 @@ impl ModelShard {
         if name.ends_with(UNREGISTERED) {
             return message::AttachedDevice { device: 0, error: format!("device `{name}` is not registered") };
         }
-        let next = u32::try_from(self.devices.len()).expect("few devices");
-        message::AttachedDevice { device: *self.devices.entry(name).or_insert(next), error: String::new() }
+        let (next, known) = (self.devices_count, self.devices.contains_key(&name));
+        self.devices_count += u32::from(!known);
+        match self.devices.entry(name).or_insert(Some(next)) {
+            Some(device) => message::AttachedDevice { device: *device, error: String::new() },
+            None => message::AttachedDevice { device: 0, error: "retired".to_owned() },
+        }
     }
 
     fn stream(&mut self, stream: &[u8]) -> Result<&mut StreamTotals, Failure> {
@@ -67,7 +77,7 @@ impl ModelShard {
     }
 
     fn submit(&mut self, submit: message::SubmitReadings) -> Result<Reply, Failure> {
-        let devices_count = u32::try_from(self.devices.len()).expect("few devices");
+        let devices: BTreeSet<u32> = self.devices.values().copied().flatten().collect();
         let totals = self.stream(&submit.stream)?;
         if submit.sequence <= totals.sequence || submit.previous != totals.sequence {
             let is_known = submit.sequence <= totals.sequence;
@@ -81,7 +91,7 @@ impl ModelShard {
         let mut stored = Vec::new();
         for reading in readings.iter() {
             let Some(ValueRef::Integer(integer)) = reading.value else { unreachable!("an integer was sent") };
-            if reading.device.0 < devices_count {
+            if devices.contains(&reading.device.0) {
                 outcomes.push(1);
                 stored.push(integer);
                 totals.stored += 1;

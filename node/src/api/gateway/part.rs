@@ -11,7 +11,7 @@ use kvarter_api::v1::{
 };
 use kvarter_cluster::ShardId;
 
-use super::aliases::Aliases;
+use super::aliases::{Aliases, DEVICE_NONE};
 use crate::api::conversion::value;
 
 /// A part takes no further batch beyond this size, so that it packs well into log entries. The batch that crosses the
@@ -59,8 +59,9 @@ pub(crate) struct OutcomesMismatch {
 }
 
 impl Part {
-    /// Adds the reading numbered `index` of the batch `sequence`, which is not below those added before.
-    pub(crate) fn push(&mut self, sequence: u64, index: u32, reading: &Reading) {
+    /// Adds the reading numbered `index` of the batch `sequence`, which is not below those added before. `alias` is
+    /// [`DEVICE_NONE`] when the reading's own was refused.
+    pub(crate) fn push(&mut self, sequence: u64, index: u32, alias: u32, reading: &Reading) {
         match self.shares.last_mut() {
             Some(share) if share.sequence == sequence => share.readings += 1,
             _ => self.shares.push(Share { sequence, readings: 1 }),
@@ -85,36 +86,18 @@ impl Part {
         };
         // Attributes that no kind can have stay unknown under number 0.
         let attribute = AttributeNumber::from_message(reading.attribute).unwrap_or_default();
-        self.readings.push(DeviceNumber(reading.alias), attribute, reading.observed_us, value);
+        self.readings.push(DeviceNumber(alias), attribute, reading.observed_us, value);
     }
 
-    /// Takes the readings under `refused` aliases out and returns their acknowledgements: their devices could not be
-    /// attached, so that they belong to no shard, even when an alias is soon used for another device.
-    pub(crate) fn detach(&mut self, refused: &HashSet<u32>) -> Vec<ReadingsAcknowledged> {
-        if self.is_resolved || !self.readings.device.iter().any(|alias| refused.contains(alias)) {
-            return Vec::new();
+    /// The devices of these aliases could not be attached: their readings are of no device.
+    pub(crate) fn refuse(&mut self, refused: &HashSet<u32>) {
+        if !self.is_resolved {
+            self.readings
+                .device
+                .iter_mut()
+                .filter(|alias| refused.contains(alias))
+                .for_each(|alias| *alias = DEVICE_NONE);
         }
-        let keep: Vec<_> = self.readings.device.iter().map(|alias| !refused.contains(alias)).collect();
-        let mut start = 0;
-        let mut acknowledgements = Vec::new();
-        for share in &mut self.shares {
-            let range = start..start + share.readings;
-            start = range.end;
-            let rows = self.indexes[range.clone()].iter().zip(&keep[range]);
-            let out: Vec<_> = rows.filter(|(_, keep)| !**keep).map(|(index, _)| *index).collect();
-            if !out.is_empty() {
-                share.readings -= out.len();
-                acknowledgements.push(unattached(share.sequence, out));
-            }
-        }
-        self.shares.retain(|share| share.readings > 0);
-        retain_rows(&mut self.indexes, &keep);
-        retain_rows(&mut self.readings.device, &keep);
-        retain_rows(&mut self.readings.attribute, &keep);
-        retain_rows(&mut self.readings.offset_us, &keep);
-        retain_rows(&mut self.readings.r#type, &keep);
-        retain_rows(&mut self.readings.value, &keep);
-        acknowledgements
     }
 
     /// Puts device numbers in the place of aliases; done once, when the devices of all its aliases are known.
@@ -228,12 +211,6 @@ pub(crate) fn unattached(sequence: u64, indexes: Vec<u32>) -> ReadingsAcknowledg
     let reason = ReadingRejectionReason::UnknownDevice.into();
     let rejections = indexes.iter().map(|index| ReadingRejection { index: *index, reason }).collect();
     ReadingsAcknowledged { sequence, shard: None, indexes, outcomes, rejections, totals: None }
-}
-
-/// Texts need no such thing: the numbers in column `value` go on meaning their places.
-fn retain_rows<T>(column: &mut Vec<T>, keep: &[bool]) {
-    let mut keep = keep.iter();
-    column.retain(|_| keep.next().is_some_and(|keep| *keep));
 }
 
 fn totals_to_public(totals: &message::StreamTotals) -> ReadingTotals {

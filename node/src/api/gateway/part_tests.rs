@@ -20,6 +20,10 @@ fn point(latitude: f64, longitude: f64) -> Value {
     Value::Point(v1::Point { latitude, longitude })
 }
 
+fn push(part: &mut Part, sequence: u64, index: u32, reading: &Reading) {
+    part.push(sequence, index, reading.alias, reading);
+}
+
 fn resolved(mut part: Part) -> Part {
     let mut aliases = Aliases::default();
     for alias in 0..4 {
@@ -41,7 +45,7 @@ fn values_and_times_arrive_as_they_were_sent() {
     ];
     let mut part = Part::default();
     for (index, (observed_us, value)) in (0..).zip(sent) {
-        part.push(1, index, &reading(index % 4, observed_us, value));
+        push(&mut part, 1, index, &reading(index % 4, observed_us, value));
     }
     let part = resolved(part);
     let read: Vec<_> =
@@ -62,7 +66,7 @@ fn a_first_reading_of_an_absurd_time_does_no_harm_to_the_others() {
     for absurd in [i64::MIN, i64::MAX] {
         let mut part = Part::default();
         for (index, observed_us) in [(0, absurd), (1, NOON_US)] {
-            part.push(1, index, &reading(0, observed_us, Value::Number(0.0)));
+            push(&mut part, 1, index, &reading(0, observed_us, Value::Number(0.0)));
         }
         let part = resolved(part);
         let times: Vec<_> = part.readings().iter().map(|read| read.observed_us).collect();
@@ -74,10 +78,10 @@ fn a_first_reading_of_an_absurd_time_does_no_harm_to_the_others() {
 #[test]
 fn what_no_twin_takes_stays_so_and_stays_small() {
     let mut part = Part::default();
-    part.push(1, 0, &reading(0, NOON_US, Value::Text("é".repeat(5_000))));
-    part.push(1, 1, &reading(0, NOON_US, point(f64::NAN, 0.0)));
-    part.push(1, 2, &reading(0, NOON_US, point(95.0, 0.0)));
-    part.push(1, 3, &Reading { value: None, ..reading(0, NOON_US, Value::Boolean(true)) });
+    push(&mut part, 1, 0, &reading(0, NOON_US, Value::Text("é".repeat(5_000))));
+    push(&mut part, 1, 1, &reading(0, NOON_US, point(f64::NAN, 0.0)));
+    push(&mut part, 1, 2, &reading(0, NOON_US, point(95.0, 0.0)));
+    push(&mut part, 1, 3, &Reading { value: None, ..reading(0, NOON_US, Value::Boolean(true)) });
     let part = resolved(part);
     let values: Vec<_> = part.readings().iter().map(|read| read.value.expect("a value")).collect();
     assert!(matches!(values[0], ValueRef::Text(text) if (257..=260).contains(&text.len())));
@@ -89,7 +93,7 @@ fn what_no_twin_takes_stays_so_and_stays_small() {
 #[test]
 fn an_alias_that_is_not_attached_is_no_device() {
     let mut part = Part::default();
-    part.push(1, 0, &reading(77, NOON_US, Value::Number(0.0)));
+    push(&mut part, 1, 0, &reading(77, NOON_US, Value::Number(0.0)));
     assert_eq!(resolved(part).readings().device, [DEVICE_NONE]);
 }
 
@@ -100,7 +104,7 @@ fn a_full_part_takes_no_further_batch_but_all_of_its_last_one() {
         if !part.takes(2) {
             break;
         }
-        part.push(1, index, &reading(0, NOON_US, Value::Text("x".repeat(200))));
+        push(&mut part, 1, index, &reading(0, NOON_US, Value::Text("x".repeat(200))));
     }
     assert!(part.takes(1));
     assert_eq!(part.sequence(), 1);
@@ -114,7 +118,7 @@ fn a_full_part_takes_no_further_batch_but_all_of_its_last_one() {
 fn acknowledgements_follow_batches() {
     let mut part = Part::default();
     for (sequence, index) in [(4, 1), (4, 3), (6, 0)] {
-        part.push(sequence, index, &reading(0, NOON_US, Value::Number(0.0)));
+        push(&mut part, sequence, index, &reading(0, NOON_US, Value::Number(0.0)));
     }
     let answer = message::ReadingsSubmitted { outcomes: vec![1, 4, 4], rejections: vec![3, 5], ..Default::default() };
     let short = message::ReadingsSubmitted { outcomes: vec![1, 4], ..answer.clone() };
@@ -128,19 +132,18 @@ fn acknowledgements_follow_batches() {
 }
 
 #[test]
-fn what_is_taken_out_leaves_the_rest_as_it_was() {
+fn readings_of_refused_devices_stay_in_place_as_those_of_none() {
     let mut part = Part::default();
     for (sequence, index, alias) in [(1, 0, 0), (1, 1, 2), (2, 0, 2), (3, 0, 1), (3, 1, 2)] {
         let text = Value::Text(format!("{sequence}.{index}"));
-        part.push(sequence, index, &reading(alias, NOON_US, text));
+        push(&mut part, sequence, index, &reading(alias, NOON_US, text));
     }
-    let detached = part.detach(&HashSet::from([2]));
-    let places: Vec<_> = detached.iter().map(|ack| (ack.sequence, ack.shard, ack.indexes.clone())).collect();
-    assert_eq!(places, [(1, None, vec![1]), (2, None, vec![0]), (3, None, vec![1])]);
+    part.refuse(&HashSet::from([2]));
     let trimmed = part.trim(ShardId(2), 2, &message::StreamTotals::default());
-    assert_eq!(trimmed.iter().map(|ack| (ack.sequence, ack.indexes.clone())).collect::<Vec<_>>(), [(1, vec![0])]);
+    let places: Vec<_> = trimmed.iter().map(|ack| (ack.sequence, ack.indexes.clone())).collect();
+    assert_eq!(places, [(1, vec![0, 1]), (2, vec![0])]);
     let part = resolved(part);
     let rest: Vec<_> = part.readings().iter().map(|read| (read.device.0, read.value)).collect();
-    assert_eq!(rest, [(101, Some(ValueRef::Text("3.0")))]);
+    assert_eq!(rest, [(101, Some(ValueRef::Text("3.0"))), (u32::MAX, Some(ValueRef::Text("3.1")))]);
     assert!(part.readings().is_rectangular());
 }

@@ -190,8 +190,10 @@ impl Stream {
         let readings_count = batch.readings.len();
         let mut unattached = Vec::new();
         for (index, reading) in (0..).zip(&batch.readings) {
-            match self.aliases.lane(reading.alias) {
-                Some(lane) => self.lanes[lane.0 as usize].lane.push_reading(batch.sequence, index, reading),
+            match self.aliases.route(reading.alias) {
+                Some((lane, alias)) => {
+                    self.lanes[lane.0 as usize].lane.push_reading(batch.sequence, index, alias, reading);
+                }
                 None => unattached.push(index),
             }
         }

@@ -65,6 +65,8 @@ enum Step {
     Answer(prop::sample::Index, Fate),
     /// A request of the past reaches its shard.
     Arrive(prop::sample::Index),
+    /// The device of this alias is retired.
+    Retire(u32),
     Reconnect,
 }
 
@@ -80,7 +82,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop::collection::vec(0_u32..11, 1..6).prop_map(Step::Send),
         8 => (any::<prop::sample::Index>(), fate).prop_map(|(call, fate)| Step::Answer(call, fate)),
         1 => any::<prop::sample::Index>().prop_map(Step::Arrive),
-        1 => Just(Step::Reconnect),
+        1 => (0_u32..6).prop_map(Step::Retire),
+        2 => Just(Step::Reconnect),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -97,6 +100,7 @@ struct World {
     open: BTreeSet<(u64, u32)>,
     acknowledged_here: BTreeSet<(u64, u32)>,
     rejected_without_shard: BTreeSet<(u64, u32)>,
+    retired: BTreeSet<u32>,
     attached: Vec<DevicesAttached>,
     sent: Vec<Message>,
 }
@@ -112,6 +116,7 @@ impl World {
             open: BTreeSet::new(),
             acknowledged_here: BTreeSet::new(),
             rejected_without_shard: BTreeSet::new(),
+            retired: BTreeSet::new(),
             attached: Vec::new(),
             sent: Vec::new(),
         };
@@ -128,6 +133,10 @@ impl World {
                 if let Some((shard, request)) = self.past.remove(call.index(self.past.len())) {
                     drop(self.shard(shard).answer(request));
                 }
+            }
+            Step::Retire(alias) => {
+                self.shard(ShardId(1 + alias % SHARDS)).retire(&format!("d/{alias}"));
+                self.retired.insert(alias);
             }
             Step::Reconnect => self.reconnect(),
             Step::Answer(..) | Step::Arrive(_) => {}
@@ -227,15 +236,20 @@ proptest! {
         prop_assert!(world.open.is_empty(), "not acknowledged: {:?}", world.open);
         prop_assert!(world.stream.is_idle() && world.stream.may_read());
 
-        let mut expected = BTreeMap::<ShardId, Vec<i64>>::new();
+        let mut expected = BTreeMap::<ShardId, Vec<(i64, bool)>>::new();
         for (sequence, aliases) in &world.batches {
             for (index, alias) in aliases.iter().enumerate().filter(|(_, alias)| **alias < 6) {
-                expected.entry(ShardId(1 + alias % SHARDS)).or_default().push(id(*sequence, index));
+                let (id, is_retired) = (id(*sequence, index), world.retired.contains(alias));
+                expected.entry(ShardId(1 + alias % SHARDS)).or_default().push((id, is_retired));
             }
         }
         let mut counted = world.rejected_without_shard.len() as u64;
         for (shard, model) in &world.shards {
-            prop_assert_eq!(&model.stored, expected.entry(*shard).or_default(), "in {}", shard);
+            // Of a device that is retired on the way, some are stored and the others rejected.
+            let mut expected = expected.remove(shard).unwrap_or_default();
+            expected.retain(|(id, is_retired)| !is_retired || model.stored.contains(id));
+            let expected: Vec<_> = expected.into_iter().map(|(id, _)| id).collect();
+            prop_assert_eq!(&model.stored, &expected, "in {}", shard);
             let totals = model.totals(&identity().bytes);
             counted += totals.stored + totals.rejected;
         }
