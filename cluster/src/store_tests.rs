@@ -1,5 +1,7 @@
 //! The Raft library's own conformance suite over the real stores, and reopening them.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use futures::FutureExt as _;
 use openraft::StorageError;
@@ -9,7 +11,7 @@ use openraft::type_config::TypeConfigExt as _;
 use tempfile::TempDir;
 
 use crate::checkpoint::CheckpointStore;
-use crate::log::{GroupLog, LogStore};
+use crate::log::{GroupLog, LogError, LogStore};
 use crate::raft::{Entry, LeaderId, LogId, Payload, Types, Vote};
 use crate::replica::{Replica, ReplicaStore};
 use crate::{DamagedBytes, LogIndex, Page, PageContent, PageId, PageTable, ShardId, StateMachine};
@@ -98,7 +100,7 @@ async fn terms(log: &mut GroupLog) -> Vec<(u64, u64)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
     let directory = tempfile::tempdir().unwrap();
-    let reopen = || LogStore::open(directory.path(), 1 << 30).unwrap();
+    let reopen = || LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
 
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
@@ -144,7 +146,7 @@ async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
 async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory() {
     static PAYLOAD: [u8; 100_000] = [7; 100_000];
     let directory = tempfile::tempdir().unwrap();
-    let store = LogStore::open(directory.path(), 1 << 30).unwrap();
+    let store = LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
     let mut log = store.group(SHARD).unwrap();
     for round in 0..10 {
         let entries = (0..10).map(|offset| entry(1, round * 10 + offset, &PAYLOAD)).collect::<Vec<_>>();
@@ -155,6 +157,93 @@ async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory
     }
     assert_eq!(terms(&mut log).await, (0..100).map(|index| (1, index)).collect::<Vec<_>>());
     store.close();
+}
+
+const ACKNOWLEDGED: &[u8] = b"acknowledged";
+
+/// The directory of a store that acknowledged three rounds, as it lies on disk while the store is still open: what a
+/// killed process leaves.
+async fn killed_store() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+    let mut log = store.group(SHARD).unwrap();
+    for index in 0..3 {
+        append(&mut log, vec![entry(1, index, ACKNOWLEDGED)]).await;
+    }
+    let killed = tempfile::tempdir().unwrap();
+    std::fs::create_dir(killed.path().join("log")).unwrap();
+    for part in ["", "log"] {
+        for file in std::fs::read_dir(directory.path().join(part)).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), killed.path().join(part).join(file.file_name())).unwrap();
+            }
+        }
+    }
+    store.close();
+    killed
+}
+
+/// The log's file, and where its last entry stands there.
+fn last_entry(directory: &TempDir) -> (PathBuf, usize) {
+    let files = std::fs::read_dir(directory.path().join("log")).unwrap().map(|file| file.unwrap().path());
+    let file = files.filter(|file| file.extension().is_some_and(|kind| kind == "raftlog")).max().unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(ACKNOWLEDGED.len()).rposition(|window| window == ACKNOWLEDGED).unwrap();
+    (file, at)
+}
+
+async fn reopened(directory: &TempDir) -> Result<usize, LogError> {
+    let store = LogStore::open(&directory.path().join("log"), 1 << 30)?;
+    let entries = terms(&mut store.group(SHARD)?).await.len();
+    store.close();
+    Ok(entries)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_store_reopens_with_what_it_acknowledged() {
+    let directory = killed_store().await;
+    for _again in 0..2 {
+        assert_eq!(reopened(&directory).await.unwrap(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lost_acknowledged_entries_does_not_open() {
+    let flipped = killed_store().await;
+    let (file, at) = last_entry(&flipped);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let cut = killed_store().await;
+    let (file, at) = last_entry(&cut);
+    std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(at as u64).unwrap();
+
+    let removed = killed_store().await;
+    std::fs::remove_dir_all(removed.path().join("log")).unwrap();
+
+    for (directory, rounds) in [(flipped, 2), (cut, 2), (removed, 0)] {
+        // The second time too, although the engine has cut the log by then.
+        for _again in 0..2 {
+            let error = reopened(&directory).await.unwrap_err();
+            assert!(
+                matches!(error, LogError::Lost { round, acknowledged: 3, .. } if round == rounds),
+                "{rounds}: {error}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_opens_without_its_mark_and_makes_a_new_one() {
+    let directory = killed_store().await;
+    let mark = directory.path().join("log.round");
+    let whole = std::fs::read(&mark).unwrap();
+    for torn in [whole[..7].to_vec(), [&whole[..15], &[whole[15] ^ 1]].concat()] {
+        std::fs::write(&mark, torn).unwrap();
+        assert_eq!(reopened(&directory).await.unwrap(), 3);
+        assert_eq!(std::fs::read(&mark).unwrap().len(), whole.len());
+    }
 }
 
 #[test]
