@@ -19,6 +19,7 @@ use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -112,8 +113,11 @@ type Shards<S> = BTreeMap<ShardId, ShardHandle<S>>;
 /// The cluster's side of a running node.
 pub struct Cluster<S: StateMachine> {
     core: Arc<Core<S>>,
-    runtime: Mutex<Option<Runtime>>,
+    runtime: Mutex<Option<RaftRuntime>>,
 }
+
+/// The runtime of Raft cores, transport and upkeep. A `Runtime` itself must not be dropped in async code.
+struct RaftRuntime(Option<Runtime>);
 
 /// What the cluster's own tasks share.
 pub(crate) struct Core<S: StateMachine> {
@@ -143,25 +147,15 @@ impl<S: StateMachine> Cluster<S> {
         ports: Ports,
         handler: Arc<dyn PeerHandler>,
     ) -> Result<Arc<Self>, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("raft")
-            .enable_all()
-            .build()
-            .map_err(|error| StartError::Runtime { reason: error.to_string() })?;
+        let runtime = RaftRuntime::new().map_err(|error| StartError::Runtime { reason: error.to_string() })?;
         let application = Handle::current();
-        let starting = runtime.spawn(Core::<S>::start(config, ports, handler, application));
-        match starting.await {
-            Ok(Ok(core)) => Ok(Arc::new(Self { core, runtime: Mutex::new(Some(runtime)) })),
-            Ok(Err(error)) => {
-                runtime.shutdown_background();
-                Err(error)
-            }
-            Err(error) => {
-                runtime.shutdown_background();
-                Err(StartError::Runtime { reason: error.to_string() })
-            }
-        }
+        let failed = match runtime.run(Core::<S>::start(config, ports, handler, application)).await {
+            Ok(Ok(core)) => return Ok(Arc::new(Self { core, runtime: Mutex::new(Some(runtime)) })),
+            Ok(Err(error)) => error,
+            Err(error) => StartError::Runtime { reason: error.to_string() },
+        };
+        runtime.end().await;
+        Err(failed)
     }
 
     pub fn node(&self) -> NodeId {
@@ -260,22 +254,36 @@ impl<S: StateMachine> Cluster<S> {
     pub async fn shutdown(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
         let core = Arc::clone(&self.core);
-        let stopping = runtime.spawn(async move { core.shutdown().await });
-        if let Err(error) = stopping.await {
+        if let Err(error) = runtime.run(async move { core.shutdown().await }).await {
             tracing::error!(%error, "the cluster did not stop cleanly");
         }
-        // Waits for the last tasks, since they hold the stores: the directory can be opened again afterwards.
-        let ending = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_TIMEOUT));
-        if let Err(error) = ending.await {
+        runtime.end().await;
+    }
+}
+
+impl RaftRuntime {
+    fn new() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Ok(Self(Some(builder.worker_threads(2).thread_name("raft").enable_all().build()?)))
+    }
+
+    async fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Result<T, JoinError> {
+        self.0.as_ref().expect("it is taken by its end alone").spawn(task).await
+    }
+
+    /// Waits for the last tasks, since they hold the stores: the directory can be opened again afterwards.
+    async fn end(mut self) {
+        let Some(runtime) = self.0.take() else { return };
+        if let Err(error) = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_TIMEOUT)).await {
             tracing::error!(%error, "the cluster's runtime did not end");
         }
     }
 }
 
-impl<S: StateMachine> Drop for Cluster<S> {
+impl Drop for RaftRuntime {
     /// Ends the tasks where they are, as a crash would; [`Cluster::shutdown`] is the orderly way.
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.get_mut().take() {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }

@@ -99,3 +99,9 @@ impl LogStore {
         }
     }
 }
+
+impl Drop for LogStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -119,6 +119,10 @@ impl Fleet {
         self
     }
 
+    pub(crate) fn address(&self, node: u64) -> SocketAddr {
+        self.addresses[&node]
+    }
+
     fn config(&self, node: u64) -> ClusterConfig {
         let address = self.addresses[&node];
         ClusterConfig {

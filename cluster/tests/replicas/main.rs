@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet::{Fleet, eventually};
+use futures::FutureExt as _;
 use kvarter_cluster::{LogIndex, ProposeError, ShardId, Term};
 
 const SHARD: ShardId = ShardId(1);
@@ -177,5 +178,22 @@ async fn a_wiped_disk_under_an_old_id_is_refused_and_gets_nothing() {
     let error = fleet.try_start(2).await.err().unwrap().to_string();
     assert!(error.contains("it must join under a new id"), "{error}");
     fleet.propose(SHARD, "the others go on").await;
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_or_is_given_up_leaves_the_directory_to_the_next() {
+    let mut fleet = Fleet::new(1, 1);
+    let occupied = std::net::TcpListener::bind(fleet.address(1)).unwrap();
+    let error = fleet.try_start(1).await.err().unwrap().to_string();
+    assert!(error.contains("can not be listened on"), "{error}");
+    drop(occupied);
+    assert!(fleet.try_start(1).now_or_never().is_none());
+    // What was given up ends by itself, soon.
+    while let Err(error) = fleet.try_start(1).await {
+        let error = error.to_string();
+        assert!(error.contains("lock") || error.contains("can not be listened on"), "{error}");
+    }
+    fleet.propose(SHARD, "served").await;
     fleet.stop_all().await;
 }
