@@ -159,6 +159,30 @@ async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory
     store.close();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_a_newer_leader_did_not_commit_go_with_the_purge() {
+    let directory = tempfile::tempdir().unwrap();
+    let reopen = || LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+    let store = reopen();
+    let mut log = store.group(SHARD).unwrap();
+    log.save_vote(&Vote::new(3, 1)).await.unwrap();
+    append(&mut log, (0..10).map(|index| entry(1, index, b"never committed")).collect()).await;
+    // A state fetched from a peer, of entry 5 as the leader of term 2 committed it.
+    log.purge(LogId::new(LeaderId { term: 2, node_id: 1 }, 5)).await.unwrap();
+    assert_eq!(terms(&mut log).await, vec![]);
+    append(&mut log, vec![entry(2, 6, b"behind it")]).await;
+    assert_eq!(terms(&mut log).await, vec![(2, 6)]);
+    drop(log);
+    store.close();
+    drop(store);
+
+    let store = reopen();
+    let mut log = store.group(SHARD).unwrap();
+    assert_eq!(terms(&mut log).await, vec![(2, 6)]);
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(3, 1)));
+    store.close();
+}
+
 const ACKNOWLEDGED: &[u8] = b"acknowledged";
 
 /// The directory of a store that acknowledged three rounds, as it lies on disk while the store is still open: what a
@@ -267,4 +291,49 @@ fn a_checkpoint_restores_its_pages_and_a_flipped_byte_is_noticed() {
 
     store.flip_byte(SHARD);
     assert!(matches!(store.read(SHARD), Err(crate::CheckpointError::Damaged { .. })));
+}
+
+/// The state after `entries` entries of 40 kB.
+fn payloads(entries: u64) -> Payloads {
+    let mut state = Payloads::default();
+    for index in 1..=entries {
+        let payload = (0..40_000u64).map(|byte| (byte * index % 251).to_le_bytes()[0]).collect::<Vec<_>>();
+        state.apply(LogIndex(index), &payload.into());
+    }
+    state
+}
+
+#[test]
+fn a_damaged_database_gives_a_true_state_or_none() {
+    const CHECKPOINTS: u64 = 6;
+    const POSITIONS: usize = 24;
+    let directory = tempfile::tempdir().unwrap();
+    let store = CheckpointStore::open(directory.path()).unwrap();
+    let position = |index| Some(LogId::new(LeaderId { term: 1, node_id: 1 }, index));
+    for index in 1..=CHECKPOINTS {
+        let since = (index > 1).then(|| LogIndex(10 * (index - 1)));
+        let pages = payloads(10 * index).pages();
+        store.write(SHARD, position(10 * index), &crate::raft::StoredMembership::default(), &pages, since).unwrap();
+    }
+    drop(store);
+    let read = |file: &str| std::fs::read(directory.path().join(file)).unwrap();
+    let (settings, whole) = (read("conf"), read("db"));
+    let written = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut newest = 0;
+    for number in 0..POSITIONS {
+        let damaged = tempfile::tempdir().unwrap();
+        let state = damaged.path().join("state");
+        let mut bytes = whole.clone();
+        bytes[written * number / POSITIONS] ^= 4;
+        std::fs::create_dir(&state).unwrap();
+        std::fs::write(state.join("conf"), &settings).unwrap();
+        std::fs::write(state.join("db"), bytes).unwrap();
+        let Ok(Some(read)) = CheckpointStore::open(&state).unwrap().read(SHARD) else { continue };
+        let index = read.last.unwrap().index();
+        let restored = Payloads::restore(&mut read.pages.into_iter()).unwrap();
+        let hash = |state: &Payloads| crate::state::state_hash(&state.pages());
+        assert_eq!(hash(&restored), hash(&payloads(index)), "entry {index}, damaged at {number}/{POSITIONS}");
+        newest += usize::from(index == 10 * CHECKPOINTS);
+    }
+    assert!(newest < POSITIONS, "no damage was found at all");
 }

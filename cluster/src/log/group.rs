@@ -90,6 +90,16 @@ impl GroupLog {
         self.state.lock().purged.map_or(0, |purged| purged.index() + 1)
     }
 
+    /// The last entry that was purged.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.state.lock().purged
+    }
+
+    /// The last entry, or the last purged one when there is none behind it.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.state.lock().last
+    }
+
     pub(crate) fn committed(&self) -> Option<LogId> {
         self.state.lock().committed
     }
@@ -291,8 +301,11 @@ impl RaftLogStorage<Types> for GroupLog {
             state.tail_bytes -= raft::entry_bytes(&entry);
         }
         let purged = Self::log_id_bytes(&upto);
-        if state.last.is_none_or(|last| last.index() <= upto.index()) {
+        // By term first: entries of an older leader behind `upto` never committed, and go too.
+        if state.last.is_none_or(|last| last <= upto) {
             // A snapshot was installed beyond the log: the next entry leaves a hole, which the engine takes only when empty.
+            state.tail.clear();
+            state.tail_bytes = 0;
             state.last = Some(upto);
             state.truncated = false;
             state.synced_end = upto.index() + 1;

@@ -197,3 +197,69 @@ async fn a_start_that_fails_or_is_given_up_leaves_the_directory_to_the_next() {
     fleet.propose(SHARD, "served").await;
     fleet.stop_all().await;
 }
+
+/// A cluster whose log is purged on every node, and a follower in it.
+async fn purged_fleet() -> (Fleet, u64) {
+    let mut fleet = Fleet::new(3, 1).with_retention_entries(100);
+    fleet.start_all().await;
+    for round in 0..50 {
+        fleet.propose_many(SHARD, 100, &format!("note-{round}")).await;
+    }
+    eventually("old entries are purged", || {
+        (1..=3).all(|node| fleet.shard(node, SHARD).first_index() > LogIndex(3_000))
+    })
+    .await;
+    let follower = (1..=3).find(|node| !fleet.leads(*node, SHARD)).unwrap();
+    (fleet, follower)
+}
+
+/// Waits until the replica on `node` is open and equals the leader's.
+async fn agrees_with_the_leader(fleet: &Fleet, node: u64) {
+    let leader = fleet.leader(SHARD).await;
+    eventually("the states are equal", || {
+        let replica = fleet.node(node).shard(SHARD);
+        replica.is_some_and(|replica| replica.state_hash() == fleet.shard(leader, SHARD).state_hash())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_with_a_damaged_checkpoint_fetches_the_state_of_a_peer() {
+    let (mut fleet, node) = purged_fleet().await;
+    fleet.stop(node).await;
+    fleet.flip_checkpoint_byte(node, SHARD);
+    fleet.start(node).await;
+    agrees_with_the_leader(&fleet, node).await;
+    assert_eq!(fleet.notes(node, SHARD).len(), 5_000);
+    fleet.propose(SHARD, "after").await;
+    agrees_with_the_leader(&fleet, node).await;
+    // What was fetched is its checkpoint now.
+    fleet.stop_all().await;
+    fleet.start(node).await;
+    assert!(fleet.notes(node, SHARD).len() >= 5_000);
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_checkpoints_are_garbage_waits_for_a_peer_and_loses_nothing() {
+    let (mut fleet, node) = purged_fleet().await;
+    fleet.stop(node).await;
+    fleet.propose(SHARD, "while it is away").await;
+    fleet.stop_all().await;
+    fleet.garble_checkpoints(node);
+    fleet.start(node).await;
+    assert!(fleet.data_directory(node).join("state.damaged-1").exists());
+    assert!(fleet.node(node).meta().cluster.is_some(), "the meta group's log is whole");
+    assert!(fleet.node(node).shard(SHARD).is_none(), "nobody can give it the state");
+    fleet.stop(node).await;
+    fleet.start(node).await;
+    for other in (1..=3).filter(|other| *other != node) {
+        fleet.start(other).await;
+    }
+    fleet.propose(SHARD, "after").await;
+    agrees_with_the_leader(&fleet, node).await;
+    let notes = fleet.notes(node, SHARD);
+    assert_eq!(notes.len(), 5_002);
+    assert_eq!(notes[5_000..], ["while it is away", "after"]);
+    fleet.stop_all().await;
+}
