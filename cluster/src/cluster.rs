@@ -2,11 +2,12 @@
 //!
 //! Raft cores, their transport and the upkeep run on a runtime of their own, so that a busy application does not cost a
 //! leader its place. Forming is in `cluster/formation.rs`, opening a group in `cluster/opening.rs`, checkpoints, retention
-//! and leader spread in `cluster/upkeep.rs`.
+//! and leader spread in `cluster/upkeep.rs` (by age: `cluster/retention.rs`).
 
 mod formation;
 mod identity;
 mod opening;
+mod retention;
 mod upkeep;
 
 use std::collections::BTreeMap;

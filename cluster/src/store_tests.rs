@@ -98,7 +98,7 @@ async fn terms(log: &mut GroupLog) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
+async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
     let directory = tempfile::tempdir().unwrap();
     let reopen = || LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
 
@@ -118,6 +118,8 @@ async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
     assert_eq!(terms(&mut log).await, (0..=5).map(|index| (1, index)).collect::<Vec<_>>());
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(3, 1)));
     append(&mut log, vec![entry(2, 6, b"second")]).await;
+    assert_eq!(log.samples(), b"");
+    log.note_samples(b"samples".to_vec());
     log.purge(LogId::new(LeaderId { term: 1, node_id: 1 }, 2)).await.unwrap();
     drop(log);
     store.close();
@@ -126,7 +128,8 @@ async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
     assert_eq!(terms(&mut log).await, vec![(1, 3), (1, 4), (1, 5), (2, 6)]);
-    // A snapshot beyond the log's end: everything goes, the vote stays, and the log goes on behind the snapshot.
+    assert_eq!(log.samples(), b"samples");
+    // A snapshot beyond the log's end: everything goes, vote and samples stay, and the log goes on behind the snapshot.
     log.purge(LogId::new(LeaderId { term: 2, node_id: 1 }, 100)).await.unwrap();
     append(&mut log, vec![entry(2, 101, b"third")]).await;
     drop(log);
@@ -138,6 +141,7 @@ async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
     assert_eq!(terms(&mut log).await, vec![(2, 101)]);
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(3, 1)));
     assert_eq!(log.first_index(), 101);
+    assert_eq!(log.samples(), b"samples");
     assert_eq!(terms(&mut store.group(ShardId(2)).unwrap()).await, vec![(7, 0)]);
     store.close();
 }

@@ -17,6 +17,8 @@ const ROUND_BYTES_MAX: usize = 8 << 20;
 pub(super) const VOTE_KEY: &[u8] = b"vote";
 pub(super) const PURGED_KEY: &[u8] = b"purged";
 pub(super) const COMMITTED_KEY: &[u8] = b"committed";
+/// Where the group stood when, for the retention by age.
+pub(super) const SAMPLES_KEY: &[u8] = b"samples";
 /// Index from which on entries were cut off and not yet overwritten.
 pub(super) const TRUNCATED_KEY: &[u8] = b"truncated";
 
