@@ -1,14 +1,16 @@
 //! Checkpoints: the pages of every replica's state in one `sled` database, with the index that they show.
 //!
 //! `sled`'s own flush is not durable: [`CheckpointStore::write`] syncs the database file itself. A page is stored in
-//! parts below 96 KiB with a checksum each, since `sled` puts larger values into files that it never syncs.
+//! parts below 96 KiB with a checksum each, since `sled` puts larger values into files that it never syncs. The header has
+//! a sum over all parts: from a damaged file `sled` may take some pages in an older version, without an error.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message as _;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::raft::{self, LogId, StoredMembership};
 use crate::{LogIndex, Page, PageId, ShardId, wire};
@@ -43,17 +45,18 @@ pub(crate) struct Checkpoint {
 }
 
 impl CheckpointStore {
-    /// Opens or makes the database in `directory`.
+    /// Opens or makes the database in `directory`. A damaged one is set aside, for the replicas to be rebuilt.
     pub(crate) fn open(directory: &Path) -> Result<Self, CheckpointError> {
         let failed = |reason: String| CheckpointError::Storage { path: directory.display().to_string(), reason };
-        let database = sled::Config::new()
-            .path(directory)
-            .flush_every_ms(None)
-            .cache_capacity(64 << 20)
-            .segment_size(8 << 20)
-            .mode(sled::Mode::HighThroughput)
-            .open()
-            .map_err(|error| failed(error.to_string()))?;
+        let database = match open_database(directory) {
+            Err(error) if is_damage(&error) => {
+                let aside = set_aside(directory).map_err(|error| failed(error.to_string()))?;
+                tracing::error!(?directory, ?aside, %error, "the checkpoints are damaged: they are set aside");
+                open_database(directory)
+            }
+            opened => opened,
+        };
+        let database = database.map_err(|error| failed(error.to_string()))?;
         File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(error.to_string()))?;
         Ok(Self { database, directory: directory.to_owned() })
     }
@@ -76,8 +79,14 @@ impl CheckpointStore {
         since: Option<LogIndex>,
     ) -> Result<(), CheckpointError> {
         let tree = self.tree(shard)?;
+        let get = |key: &[u8]| tree.get(key).map_err(|error| self.failed(&error));
+        let stored = get(HEADER_KEY)?.and_then(|header| wire::CheckpointHeader::decode(header.as_ref()).ok());
+        let stored_sum = stored.and_then(|header| header.sum);
+        let since = since.filter(|_| stored_sum.is_some());
+        let mut sum = stored_sum.unwrap_or(0);
         let mut batch = sled::Batch::default();
         if since.is_none() {
+            sum = 0;
             for key in tree.iter().keys() {
                 batch.remove(key.map_err(|error| self.failed(&error))?);
             }
@@ -88,14 +97,21 @@ impl CheckpointStore {
             page.encode(&mut buffer);
             let mut parts = 0u16;
             for part in buffer.chunks(PART_BYTES_MAX) {
+                let key = page_key(page.id, parts);
                 let mut value = xxh3_64(part).to_le_bytes().to_vec();
                 value.extend_from_slice(part);
-                batch.insert(page_key(page.id, parts).as_slice(), value);
+                if let Some(before) = get(&key)?.filter(|_| since.is_some()) {
+                    sum = sum.wrapping_sub(part_sum(&key, &before));
+                }
+                sum = sum.wrapping_add(part_sum(&key, &value));
+                batch.insert(key.as_slice(), value);
                 parts += 1;
             }
             // A page that shrank leaves no old part behind.
-            while tree.contains_key(page_key(page.id, parts)).map_err(|error| self.failed(&error))? {
-                batch.remove(page_key(page.id, parts).as_slice());
+            while let Some(before) = get(&page_key(page.id, parts))?.filter(|_| since.is_some()) {
+                let key = page_key(page.id, parts);
+                sum = sum.wrapping_sub(part_sum(&key, &before));
+                batch.remove(key.as_slice());
                 parts += 1;
             }
         }
@@ -104,6 +120,7 @@ impl CheckpointStore {
             last: last.as_ref().map(raft::log_id_to_wire),
             membership: Some(raft::stored_membership_to_wire(membership)),
             pages: pages.len() as u64,
+            sum: Some(sum),
         };
         batch.insert(HEADER_KEY, header.encode_to_vec());
         tree.apply_batch(batch).map_err(|error| self.failed(&error))?;
@@ -115,20 +132,26 @@ impl CheckpointStore {
     /// The stored state of `shard`, if there is one. Blocks.
     pub(crate) fn read(&self, shard: ShardId) -> Result<Option<Checkpoint>, CheckpointError> {
         let damaged = |reason: String| CheckpointError::Damaged { shard, reason };
+        let failed = |error: sled::Error| match error {
+            error if is_damage(&error) => damaged(error.to_string()),
+            error => self.failed(&error),
+        };
         let tree = self.tree(shard)?;
-        let Some(header) = tree.get(HEADER_KEY).map_err(|error| self.failed(&error))? else { return Ok(None) };
+        let Some(header) = tree.get(HEADER_KEY).map_err(failed)? else { return Ok(None) };
         let header = wire::CheckpointHeader::decode(header.as_ref()).map_err(|error| damaged(error.to_string()))?;
         if header.format != FORMAT {
             return Err(damaged(format!("format {} is not known", header.format)));
         }
         let mut pages: Vec<(PageId, Vec<u8>)> = Vec::new();
+        let mut sum = 0u64;
         for item in tree.scan_prefix([PAGE_PREFIX]) {
-            let (key, value) = item.map_err(|error| self.failed(&error))?;
+            let (key, value) = item.map_err(failed)?;
             let (id, part) = parse_page_key(&key).ok_or_else(|| damaged("a key is malformed".to_owned()))?;
             let content = match value.split_first_chunk::<8>() {
                 Some((sum, content)) if u64::from_le_bytes(*sum) == xxh3_64(content) => content,
                 _ => return Err(damaged(format!("page {} of table {} fails its checksum", id.number, id.table))),
             };
+            sum = sum.wrapping_add(part_sum(&key, &value));
             match (part, pages.last_mut()) {
                 (0, _) => pages.push((id, content.to_vec())),
                 (_, Some((last, bytes))) if *last == id => bytes.extend_from_slice(content),
@@ -138,6 +161,9 @@ impl CheckpointStore {
         if pages.len() as u64 != header.pages {
             return Err(damaged(format!("{} of {} pages are there", pages.len(), header.pages)));
         }
+        if header.sum.is_some_and(|expected| expected != sum) {
+            return Err(damaged("pages of several checkpoints are mixed".to_owned()));
+        }
         Ok(Some(Checkpoint {
             last: header.last.map(raft::log_id_from_wire),
             membership: raft::stored_membership_from_wire(header.membership)
@@ -145,6 +171,55 @@ impl CheckpointStore {
             pages: pages.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes))).collect(),
         }))
     }
+}
+
+/// Opens the database and reads it once through: `sled` finds some damage only when it reads, and then may panic.
+fn open_database(directory: &Path) -> sled::Result<sled::Db> {
+    let open = || {
+        let database = sled::Config::new()
+            .path(directory)
+            .flush_every_ms(None)
+            .cache_capacity(64 << 20)
+            .segment_size(8 << 20)
+            .mode(sled::Mode::HighThroughput)
+            .open()?;
+        for tree in database.tree_names() {
+            for item in &database.open_tree(tree)? {
+                item?;
+            }
+        }
+        Ok(database)
+    };
+    let panicked = |_panic| Err(sled::Error::ReportableBug("it panicked".to_owned()));
+    std::panic::catch_unwind(open).unwrap_or_else(panicked)
+}
+
+/// Whether the bytes are at fault, and not the disk's state or another process.
+fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Corruption { .. } | sled::Error::Unsupported(_) | sled::Error::ReportableBug(_) => true,
+        sled::Error::Io(_) | sled::Error::CollectionNotFound(_) => false,
+    }
+}
+
+/// Renames `directory`, so that an empty one can take its place, and returns its new name.
+fn set_aside(directory: &Path) -> io::Result<PathBuf> {
+    let mut numbers = 1u32..;
+    let aside = loop {
+        let number = numbers.next().expect("there are fewer directories than numbers");
+        let aside = directory.with_extension(format!("damaged-{number}"));
+        if !aside.try_exists()? {
+            break aside;
+        }
+    };
+    std::fs::rename(directory, &aside)?;
+    Ok(aside)
+}
+
+/// What a part adds to the header's sum: its key and the checksum that its value begins with.
+fn part_sum(key: &[u8], value: &[u8]) -> u64 {
+    let checksum = value.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    xxh3_64_with_seed(key, checksum)
 }
 
 fn page_key(id: PageId, part: u16) -> [u8; 8] {

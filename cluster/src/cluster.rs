@@ -1,14 +1,16 @@
 //! The front door: [`Cluster::start`] opens the stores and joins or forms the cluster.
 //!
 //! Raft cores, their transport and the upkeep run on a runtime of their own, so that a busy application does not cost a
-//! leader its place. Forming is in `cluster/formation.rs`, checkpoints, retention and leader spread in `cluster/upkeep.rs`.
+//! leader its place. Forming is in `cluster/formation.rs`, opening a group in `cluster/opening.rs`, checkpoints, retention
+//! and leader spread in `cluster/upkeep.rs` (by age: `cluster/retention.rs`).
 
 mod formation;
 mod identity;
+mod opening;
+mod retention;
 mod upkeep;
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -27,13 +30,11 @@ use tonic::transport::server::TcpIncoming;
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::log::{LogError, LogStore};
 use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
-use crate::peer::network::Network;
-use crate::peer::server::{Door, Groups, PeerHandler, PeerService};
+use crate::peer::server::{Groups, PeerHandler, PeerService};
 use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, TlsIdentity, probe};
-use crate::replica::{Replica, ReplicaStore};
-use crate::shard::{Leadership, follow_leadership};
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
+use opening::Opening;
 
 /// Longest wait for tasks that do not end by themselves.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -112,8 +113,11 @@ type Shards<S> = BTreeMap<ShardId, ShardHandle<S>>;
 /// The cluster's side of a running node.
 pub struct Cluster<S: StateMachine> {
     core: Arc<Core<S>>,
-    runtime: Mutex<Option<Runtime>>,
+    runtime: Mutex<Option<RaftRuntime>>,
 }
+
+/// The runtime of Raft cores, transport and upkeep. A `Runtime` itself must not be dropped in async code.
+struct RaftRuntime(Option<Runtime>);
 
 /// What the cluster's own tasks share.
 pub(crate) struct Core<S: StateMachine> {
@@ -137,31 +141,21 @@ pub(crate) struct Core<S: StateMachine> {
 
 impl<S: StateMachine> Cluster<S> {
     /// Opens the stores, joins or forms the cluster, and returns when the meta group is known here. Forming waits for every
-    /// node of `config.initial`, without limit.
+    /// node of `config.initial`, without limit. A shard whose state is lost here opens later, once a peer has given it.
     pub async fn start(
         config: ClusterConfig,
         ports: Ports,
         handler: Arc<dyn PeerHandler>,
     ) -> Result<Arc<Self>, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("raft")
-            .enable_all()
-            .build()
-            .map_err(|error| StartError::Runtime { reason: error.to_string() })?;
+        let runtime = RaftRuntime::new().map_err(|error| StartError::Runtime { reason: error.to_string() })?;
         let application = Handle::current();
-        let starting = runtime.spawn(Core::<S>::start(config, ports, handler, application));
-        match starting.await {
-            Ok(Ok(core)) => Ok(Arc::new(Self { core, runtime: Mutex::new(Some(runtime)) })),
-            Ok(Err(error)) => {
-                runtime.shutdown_background();
-                Err(error)
-            }
-            Err(error) => {
-                runtime.shutdown_background();
-                Err(StartError::Runtime { reason: error.to_string() })
-            }
-        }
+        let failed = match runtime.run(Core::<S>::start(config, ports, handler, application)).await {
+            Ok(Ok(core)) => return Ok(Arc::new(Self { core, runtime: Mutex::new(Some(runtime)) })),
+            Ok(Err(error)) => error,
+            Err(error) => StartError::Runtime { reason: error.to_string() },
+        };
+        runtime.end().await;
+        Err(failed)
     }
 
     pub fn node(&self) -> NodeId {
@@ -260,22 +254,36 @@ impl<S: StateMachine> Cluster<S> {
     pub async fn shutdown(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
         let core = Arc::clone(&self.core);
-        let stopping = runtime.spawn(async move { core.shutdown().await });
-        if let Err(error) = stopping.await {
+        if let Err(error) = runtime.run(async move { core.shutdown().await }).await {
             tracing::error!(%error, "the cluster did not stop cleanly");
         }
-        // Waits for the last tasks, since they hold the stores: the directory can be opened again afterwards.
-        let ending = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_TIMEOUT));
-        if let Err(error) = ending.await {
+        runtime.end().await;
+    }
+}
+
+impl RaftRuntime {
+    fn new() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Ok(Self(Some(builder.worker_threads(2).thread_name("raft").enable_all().build()?)))
+    }
+
+    async fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Result<T, JoinError> {
+        self.0.as_ref().expect("it is taken by its end alone").spawn(task).await
+    }
+
+    /// Waits for the last tasks, since they hold the stores: the directory can be opened again afterwards.
+    async fn end(mut self) {
+        let Some(runtime) = self.0.take() else { return };
+        if let Err(error) = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_TIMEOUT)).await {
             tracing::error!(%error, "the cluster's runtime did not end");
         }
     }
 }
 
-impl<S: StateMachine> Drop for Cluster<S> {
+impl Drop for RaftRuntime {
     /// Ends the tasks where they are, as a crash would; [`Cluster::shutdown`] is the orderly way.
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.get_mut().take() {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
@@ -304,7 +312,7 @@ impl<S: StateMachine> Core<S> {
     ) -> Result<Arc<Self>, StartError> {
         let identity = identity::open(&config.data_dir, config.node, &ports)?;
         let log = LogStore::open(&config.data_dir.join("log"), config.retention_bytes)?;
-        let checkpoints = CheckpointStore::open(&config.data_dir.join("state"))?;
+        let checkpoints = tokio::task::block_in_place(|| CheckpointStore::open(&config.data_dir.join("state")))?;
         let own = Own {
             node: config.node,
             disk: identity.disk,
@@ -322,18 +330,6 @@ impl<S: StateMachine> Core<S> {
         let raft_config = Arc::new(raft_config(&config)?);
         let (groups, tasks, stop) = (Groups::default(), TaskTracker::new(), CancellationToken::new());
         let meta_door = Arc::new(MetaDoor::new(Arc::clone(&peers)));
-        let opening = Opening {
-            node: config.node,
-            log: &log,
-            checkpoints: &checkpoints,
-            raft_config: &raft_config,
-            peers: &peers,
-            groups: &groups,
-            tasks: &tasks,
-            stop: &stop,
-        };
-        let meta = opening.open::<MetaState>(ShardId::META).await?;
-        meta_door.open(meta.clone());
         let service = PeerService {
             peers: Arc::clone(&peers),
             groups: Arc::clone(&groups),
@@ -362,6 +358,21 @@ impl<S: StateMachine> Core<S> {
                 () = stopped.cancelled() => {}
             }
         });
+        let opening = Opening {
+            node: config.node,
+            log: &log,
+            checkpoints: &checkpoints,
+            raft_config: &raft_config,
+            peers: &peers,
+            groups: &groups,
+            tasks: &tasks,
+            stop: &stop,
+        };
+        let stored = opening.read::<MetaState>(ShardId::META).await?;
+        let members: Vec<NodeId> = config.initial.iter().map(|node| node.id).collect();
+        opening.complete(&stored, &members).await;
+        let meta = opening.start(stored).await?;
+        meta_door.open(meta.clone());
         let core = Arc::new(Self {
             config,
             ports,
@@ -400,8 +411,8 @@ impl<S: StateMachine> Core<S> {
         self.tasks.spawn_on(task, &self.raft_runtime);
     }
 
-    pub(crate) async fn open_shard(&self, shard: ShardId) -> Result<ShardHandle<S>, StartError> {
-        let opening = Opening {
+    fn opening(&self) -> Opening<'_> {
+        Opening {
             node: self.config.node,
             log: &self.log,
             checkpoints: &self.checkpoints,
@@ -410,8 +421,7 @@ impl<S: StateMachine> Core<S> {
             groups: &self.groups,
             tasks: &self.tasks,
             stop: &self.stop,
-        };
-        opening.open::<S>(shard).await
+        }
     }
 
     async fn shutdown(&self) {
@@ -431,38 +441,6 @@ impl<S: StateMachine> Core<S> {
 async fn stop_raft<S: StateMachine>(raft: &crate::shard::Raft<S>) {
     if let Err(error) = raft.shutdown().await {
         tracing::warn!(%error, "a Raft group did not stop cleanly");
-    }
-}
-
-/// What opening a group needs.
-struct Opening<'a> {
-    node: NodeId,
-    log: &'a LogStore,
-    checkpoints: &'a CheckpointStore,
-    raft_config: &'a Arc<openraft::Config>,
-    peers: &'a Arc<Peers>,
-    groups: &'a Groups,
-    tasks: &'a TaskTracker,
-    stop: &'a CancellationToken,
-}
-
-impl Opening<'_> {
-    async fn open<M: StateMachine>(&self, shard: ShardId) -> Result<ShardHandle<M>, StartError> {
-        let log = self.log.group(shard)?;
-        let checkpoints = self.checkpoints.clone();
-        let replica = tokio::task::spawn_blocking(move || Replica::<M>::open(shard, checkpoints))
-            .await
-            .map_err(|error| StartError::Runtime { reason: error.to_string() })??;
-        let network = Network { shard, peers: Arc::clone(self.peers), state: PhantomData };
-        let store = ReplicaStore(Arc::clone(&replica));
-        let raft = openraft::Raft::new(self.node.0, Arc::clone(self.raft_config), network, log.clone(), store)
-            .await
-            .map_err(|fatal| StartError::Raft { reason: fatal.to_string() })?;
-        let door = Door { raft: raft.clone(), replica: Arc::clone(&replica) };
-        self.groups.write().insert(shard, Arc::new(door));
-        let (published, leadership) = watch::channel(Leadership::default());
-        self.tasks.spawn(follow_leadership(raft.clone(), self.node, published, self.stop.clone()));
-        Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod flusher;
 mod group;
+mod mark;
 mod record;
 
 use std::path::Path;
@@ -18,12 +19,19 @@ use raft_engine::{Config, Engine, ReadableSize};
 use crate::ShardId;
 use flusher::{FlusherSender, Operation};
 pub(crate) use group::GroupLog;
+use mark::RoundMark;
 
 /// Why the log store can not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("the log in {path} can not be opened: {reason}")]
     Open { path: String, reason: String },
+    /// Starting all the same would break what this node promised to its peers.
+    #[error(
+        "the log in {path} ends with round {round}, but round {acknowledged} was acknowledged: the disk lost entries; \
+         give the node an empty data directory and a new id"
+    )]
+    Lost { path: String, round: u64, acknowledged: u64 },
     #[error("the log of {shard} is damaged: {reason}")]
     Damaged { shard: ShardId, reason: String },
 }
@@ -36,7 +44,7 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// Opens or makes the log in `directory`. Files are dropped once the groups together keep less than `retention_bytes`.
+    /// Opens or makes the log in `directory`, with its round mark beside it. Files are dropped once the groups together keep less than `retention_bytes`.
     pub(crate) fn open(directory: &Path, retention_bytes: u64) -> Result<Self, LogError> {
         let failed = |reason: String| LogError::Open { path: directory.display().to_string(), reason };
         let config = Config {
@@ -51,7 +59,21 @@ impl LogStore {
         let engine = Arc::new(Engine::open(config).map_err(|error| failed(error.to_string()))?);
         // The engine syncs its directory on rotation, but not for the first file.
         std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(error.to_string()))?;
-        let (flusher, thread) = flusher::start(Arc::clone(&engine)).map_err(|error| failed(error.to_string()))?;
+        let (mark, acknowledged) =
+            RoundMark::open(&directory.with_extension("round")).map_err(|error| failed(error.to_string()))?;
+        let round = flusher::last_round(&engine);
+        match acknowledged {
+            Some(acknowledged) if round < acknowledged => {
+                let path = directory.display().to_string();
+                return Err(LogError::Lost { path, round, acknowledged });
+            }
+            None if !engine.is_empty() => {
+                tracing::warn!(?directory, "the log's round mark is missing or unreadable: lost entries go unnoticed");
+            }
+            Some(_) | None => {}
+        }
+        let (flusher, thread) =
+            flusher::start(Arc::clone(&engine), mark, round).map_err(|error| failed(error.to_string()))?;
         Ok(Self { engine, flusher, thread: Mutex::new(Some(thread)) })
     }
 
@@ -75,5 +97,11 @@ impl LogStore {
         if let Some(thread) = self.thread.lock().take() {
             thread.join().expect("the flusher aborts the process rather than panic");
         }
+    }
+}
+
+impl Drop for LogStore {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -1,10 +1,11 @@
 //! Node-to-node transport: tonic over mutual TLS, the identity of node and disk checked on every call.
 //!
 //! [`Peers`] knows the way to every node; `peer/network.rs` is the Raft library's client side, `peer/server.rs` the
-//! serving side. Connections are made when first used and kept; dead ones are noticed by HTTP/2 pings.
+//! serving side, `peer/snapshot.rs` how a snapshot is sent and fetched. Connections are made when first used and kept; dead ones are noticed by HTTP/2 pings.
 
 pub(crate) mod network;
 pub(crate) mod server;
+pub(crate) mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::peer::snapshot::Snapshot;
 use crate::raft::{self, Applied, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::state::{StateMachine, View};
 use crate::{LogIndex, ShardId};
@@ -19,8 +20,6 @@ use crate::{LogIndex, ShardId};
 /// Decoded entries kept for readers, and their payload bytes.
 const RECENT_ENTRIES_MAX: usize = 1024;
 const RECENT_BYTES_MAX: usize = 4 << 20;
-
-type Snapshot<S> = openraft::alias::SnapshotOf<Types, S>;
 
 /// The state of one replica, shared by the Raft core, readers and the checkpoint.
 pub(crate) struct Replica<S: StateMachine> {
@@ -41,6 +40,13 @@ struct Position {
     checkpoint: Option<LogIndex>,
 }
 
+impl Position {
+    fn snapshot<S: StateMachine>(self, state: S) -> Snapshot<S> {
+        let meta = SnapshotMeta { last_log_id: self.last, last_membership: self.membership };
+        Snapshot::<S> { meta, snapshot: state }
+    }
+}
+
 struct Recent<S: StateMachine> {
     entries: VecDeque<(LogIndex, Arc<S::Entry>, usize)>,
     bytes: usize,
@@ -49,16 +55,14 @@ struct Recent<S: StateMachine> {
 }
 
 impl<S: StateMachine> Replica<S> {
-    /// Restores the replica from its checkpoint. Blocks.
+    /// Restores the replica from its checkpoint; it is empty without one, or with a damaged one. Blocks.
     pub(crate) fn open(shard: ShardId, checkpoints: CheckpointStore) -> Result<Arc<Self>, CheckpointError> {
-        let (state, position) = match checkpoints.read(shard)? {
-            None => (S::default(), Position::default()),
-            Some(checkpoint) => {
-                let state = S::restore(&mut checkpoint.pages.into_iter())
-                    .map_err(|error| CheckpointError::Damaged { shard, reason: error.reason })?;
-                let index = checkpoint.last.map(|last| LogIndex(last.index()));
-                (state, Position { last: checkpoint.last, membership: checkpoint.membership, checkpoint: index })
+        let (state, position) = match Self::restore(shard, &checkpoints) {
+            Err(error @ CheckpointError::Damaged { .. }) => {
+                tracing::error!(%shard, %error, "the replica is rebuilt from its log, or from a peer's state");
+                (S::default(), Position::default())
             }
+            restored => restored?,
         };
         let applied = position.checkpoint.unwrap_or_default();
         Ok(Arc::new(Self {
@@ -72,12 +76,25 @@ impl<S: StateMachine> Replica<S> {
         }))
     }
 
+    fn restore(shard: ShardId, checkpoints: &CheckpointStore) -> Result<(S, Position), CheckpointError> {
+        let Some(checkpoint) = checkpoints.read(shard)? else { return Ok((S::default(), Position::default())) };
+        let state = S::restore(&mut checkpoint.pages.into_iter())
+            .map_err(|error| CheckpointError::Damaged { shard, reason: error.reason })?;
+        let index = checkpoint.last.map(|last| LogIndex(last.index()));
+        Ok((state, Position { last: checkpoint.last, membership: checkpoint.membership, checkpoint: index }))
+    }
+
     pub(crate) fn view(&self) -> Arc<View<S>> {
         Arc::clone(&self.view.read())
     }
 
     pub(crate) fn applied(&self) -> watch::Receiver<LogIndex> {
         self.applied.subscribe()
+    }
+
+    /// The last entry that the state shows.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.position.lock().last
     }
 
     /// Index of the last checkpoint.
@@ -150,14 +167,29 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
-    fn meta(position: &Position) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: position.last, last_membership: position.membership.clone() }
-    }
-
-    /// The state and the position that it shows. Consistent, since only the apply task changes either.
+    /// The state and the position that it shows. Consistent in the apply task alone, since no other changes either.
     fn current(&self) -> (Position, S) {
         let position = self.position.lock().clone();
         (position, self.view().state.clone())
+    }
+
+    /// [`Replica::current`] as a snapshot; call it in the apply task too.
+    pub(crate) fn current_snapshot(&self) -> Snapshot<S> {
+        let (position, state) = self.current();
+        position.snapshot(state)
+    }
+
+    /// Replaces the state by that of a snapshot. Durable on return.
+    pub(crate) async fn install(&self, snapshot: Snapshot<S>) -> io::Result<()> {
+        let Snapshot::<S> { meta, snapshot: state } = snapshot;
+        let position = Position { last: meta.last_log_id, membership: meta.last_membership, checkpoint: None };
+        let index = position.last.map_or(LogIndex(0), |last| LogIndex(last.index()));
+        self.store(position.clone(), state.clone(), None).await?;
+        *self.position.lock() = Position { checkpoint: Some(index), ..position };
+        *self.view.write() = Arc::new(View { applied: index, state });
+        *self.recent.lock() = Recent { entries: VecDeque::new(), bytes: 0, after: index };
+        self.applied.send_replace(index);
+        Ok(())
     }
 
     /// Makes `state` durable as this replica's checkpoint.
@@ -194,7 +226,7 @@ impl<S: StateMachine> RaftSnapshotBuilder<Types> for Builder<S> {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<S>> {
         let since = self.replica.position.lock().checkpoint;
         self.replica.store(self.position.clone(), self.state.clone(), since).await?;
-        Ok(Snapshot { meta: Replica::<S>::meta(&self.position), snapshot: self.state.clone() })
+        Ok(self.position.clone().snapshot(self.state.clone()))
     }
 }
 
@@ -237,17 +269,7 @@ impl<S: StateMachine> RaftStateMachine<Types> for ReplicaStore<S> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: S) -> io::Result<()> {
-        let position = Position { last: meta.last_log_id, membership: meta.last_membership.clone(), checkpoint: None };
-        let index = position.last.map_or(LogIndex(0), |last| LogIndex(last.index()));
-        self.0.store(position.clone(), snapshot.clone(), None).await?;
-        {
-            let mut current = self.0.position.lock();
-            *current = Position { checkpoint: Some(index), ..position };
-        }
-        *self.0.view.write() = Arc::new(View { applied: index, state: snapshot });
-        *self.0.recent.lock() = Recent { entries: VecDeque::new(), bytes: 0, after: index };
-        self.0.applied.send_replace(index);
-        Ok(())
+        self.0.install(Snapshot::<S> { meta: meta.clone(), snapshot }).await
     }
 
     /// The newest applied state serves as the current snapshot: it covers at least what the log no longer has.
@@ -256,12 +278,6 @@ impl<S: StateMachine> RaftStateMachine<Types> for ReplicaStore<S> {
         if position.last.is_none() || position.checkpoint.is_none() {
             return Ok(None);
         }
-        Ok(Some(Snapshot { meta: Self::snapshot_meta(&position), snapshot: state }))
-    }
-}
-
-impl<S: StateMachine> ReplicaStore<S> {
-    fn snapshot_meta(position: &Position) -> SnapshotMeta {
-        Replica::<S>::meta(position)
+        Ok(Some(position.snapshot(state)))
     }
 }

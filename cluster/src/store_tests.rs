@@ -1,5 +1,7 @@
 //! The Raft library's own conformance suite over the real stores, and reopening them.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use futures::FutureExt as _;
 use openraft::StorageError;
@@ -9,7 +11,7 @@ use openraft::type_config::TypeConfigExt as _;
 use tempfile::TempDir;
 
 use crate::checkpoint::CheckpointStore;
-use crate::log::{GroupLog, LogStore};
+use crate::log::{GroupLog, LogError, LogStore};
 use crate::raft::{Entry, LeaderId, LogId, Payload, Types, Vote};
 use crate::replica::{Replica, ReplicaStore};
 use crate::{DamagedBytes, LogIndex, Page, PageContent, PageId, PageTable, ShardId, StateMachine};
@@ -96,9 +98,9 @@ async fn terms(log: &mut GroupLog) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
+async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
     let directory = tempfile::tempdir().unwrap();
-    let reopen = || LogStore::open(directory.path(), 1 << 30).unwrap();
+    let reopen = || LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
 
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
@@ -116,6 +118,8 @@ async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
     assert_eq!(terms(&mut log).await, (0..=5).map(|index| (1, index)).collect::<Vec<_>>());
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(3, 1)));
     append(&mut log, vec![entry(2, 6, b"second")]).await;
+    assert_eq!(log.samples(), b"");
+    log.note_samples(b"samples".to_vec());
     log.purge(LogId::new(LeaderId { term: 1, node_id: 1 }, 2)).await.unwrap();
     drop(log);
     store.close();
@@ -124,7 +128,8 @@ async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
     assert_eq!(terms(&mut log).await, vec![(1, 3), (1, 4), (1, 5), (2, 6)]);
-    // A snapshot beyond the log's end: everything goes, the vote stays, and the log goes on behind the snapshot.
+    assert_eq!(log.samples(), b"samples");
+    // A snapshot beyond the log's end: everything goes, vote and samples stay, and the log goes on behind the snapshot.
     log.purge(LogId::new(LeaderId { term: 2, node_id: 1 }, 100)).await.unwrap();
     append(&mut log, vec![entry(2, 101, b"third")]).await;
     drop(log);
@@ -136,6 +141,7 @@ async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
     assert_eq!(terms(&mut log).await, vec![(2, 101)]);
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(3, 1)));
     assert_eq!(log.first_index(), 101);
+    assert_eq!(log.samples(), b"samples");
     assert_eq!(terms(&mut store.group(ShardId(2)).unwrap()).await, vec![(7, 0)]);
     store.close();
 }
@@ -144,7 +150,7 @@ async fn a_reopened_log_has_its_entries_votes_truncations_and_purges() {
 async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory() {
     static PAYLOAD: [u8; 100_000] = [7; 100_000];
     let directory = tempfile::tempdir().unwrap();
-    let store = LogStore::open(directory.path(), 1 << 30).unwrap();
+    let store = LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
     let mut log = store.group(SHARD).unwrap();
     for round in 0..10 {
         let entries = (0..10).map(|offset| entry(1, round * 10 + offset, &PAYLOAD)).collect::<Vec<_>>();
@@ -155,6 +161,117 @@ async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory
     }
     assert_eq!(terms(&mut log).await, (0..100).map(|index| (1, index)).collect::<Vec<_>>());
     store.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_a_newer_leader_did_not_commit_go_with_the_purge() {
+    let directory = tempfile::tempdir().unwrap();
+    let reopen = || LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+    let store = reopen();
+    let mut log = store.group(SHARD).unwrap();
+    log.save_vote(&Vote::new(3, 1)).await.unwrap();
+    append(&mut log, (0..10).map(|index| entry(1, index, b"never committed")).collect()).await;
+    // A state fetched from a peer, of entry 5 as the leader of term 2 committed it.
+    log.purge(LogId::new(LeaderId { term: 2, node_id: 1 }, 5)).await.unwrap();
+    assert_eq!(terms(&mut log).await, vec![]);
+    append(&mut log, vec![entry(2, 6, b"behind it")]).await;
+    assert_eq!(terms(&mut log).await, vec![(2, 6)]);
+    drop(log);
+    store.close();
+    drop(store);
+
+    let store = reopen();
+    let mut log = store.group(SHARD).unwrap();
+    assert_eq!(terms(&mut log).await, vec![(2, 6)]);
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(3, 1)));
+    store.close();
+}
+
+const ACKNOWLEDGED: &[u8] = b"acknowledged";
+
+/// The directory of a store that acknowledged three rounds, as it lies on disk while the store is still open: what a
+/// killed process leaves.
+async fn killed_store() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+    let mut log = store.group(SHARD).unwrap();
+    for index in 0..3 {
+        append(&mut log, vec![entry(1, index, ACKNOWLEDGED)]).await;
+    }
+    let killed = tempfile::tempdir().unwrap();
+    std::fs::create_dir(killed.path().join("log")).unwrap();
+    for part in ["", "log"] {
+        for file in std::fs::read_dir(directory.path().join(part)).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), killed.path().join(part).join(file.file_name())).unwrap();
+            }
+        }
+    }
+    store.close();
+    killed
+}
+
+/// The log's file, and where its last entry stands there.
+fn last_entry(directory: &TempDir) -> (PathBuf, usize) {
+    let files = std::fs::read_dir(directory.path().join("log")).unwrap().map(|file| file.unwrap().path());
+    let file = files.filter(|file| file.extension().is_some_and(|kind| kind == "raftlog")).max().unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(ACKNOWLEDGED.len()).rposition(|window| window == ACKNOWLEDGED).unwrap();
+    (file, at)
+}
+
+async fn reopened(directory: &TempDir) -> Result<usize, LogError> {
+    let store = LogStore::open(&directory.path().join("log"), 1 << 30)?;
+    let entries = terms(&mut store.group(SHARD)?).await.len();
+    store.close();
+    Ok(entries)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_store_reopens_with_what_it_acknowledged() {
+    let directory = killed_store().await;
+    for _again in 0..2 {
+        assert_eq!(reopened(&directory).await.unwrap(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lost_acknowledged_entries_does_not_open() {
+    let flipped = killed_store().await;
+    let (file, at) = last_entry(&flipped);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let cut = killed_store().await;
+    let (file, at) = last_entry(&cut);
+    std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(at as u64).unwrap();
+
+    let removed = killed_store().await;
+    std::fs::remove_dir_all(removed.path().join("log")).unwrap();
+
+    for (directory, rounds) in [(flipped, 2), (cut, 2), (removed, 0)] {
+        // The second time too, although the engine has cut the log by then.
+        for _again in 0..2 {
+            let error = reopened(&directory).await.unwrap_err();
+            assert!(
+                matches!(error, LogError::Lost { round, acknowledged: 3, .. } if round == rounds),
+                "{rounds}: {error}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_opens_without_its_mark_and_makes_a_new_one() {
+    let directory = killed_store().await;
+    let mark = directory.path().join("log.round");
+    let whole = std::fs::read(&mark).unwrap();
+    for torn in [whole[..7].to_vec(), [&whole[..15], &[whole[15] ^ 1]].concat()] {
+        std::fs::write(&mark, torn).unwrap();
+        assert_eq!(reopened(&directory).await.unwrap(), 3);
+        assert_eq!(std::fs::read(&mark).unwrap().len(), whole.len());
+    }
 }
 
 #[test]
@@ -178,4 +295,49 @@ fn a_checkpoint_restores_its_pages_and_a_flipped_byte_is_noticed() {
 
     store.flip_byte(SHARD);
     assert!(matches!(store.read(SHARD), Err(crate::CheckpointError::Damaged { .. })));
+}
+
+/// The state after `entries` entries of 40 kB.
+fn payloads(entries: u64) -> Payloads {
+    let mut state = Payloads::default();
+    for index in 1..=entries {
+        let payload = (0..40_000u64).map(|byte| (byte * index % 251).to_le_bytes()[0]).collect::<Vec<_>>();
+        state.apply(LogIndex(index), &payload.into());
+    }
+    state
+}
+
+#[test]
+fn a_damaged_database_gives_a_true_state_or_none() {
+    const CHECKPOINTS: u64 = 6;
+    const POSITIONS: usize = 24;
+    let directory = tempfile::tempdir().unwrap();
+    let store = CheckpointStore::open(directory.path()).unwrap();
+    let position = |index| Some(LogId::new(LeaderId { term: 1, node_id: 1 }, index));
+    for index in 1..=CHECKPOINTS {
+        let since = (index > 1).then(|| LogIndex(10 * (index - 1)));
+        let pages = payloads(10 * index).pages();
+        store.write(SHARD, position(10 * index), &crate::raft::StoredMembership::default(), &pages, since).unwrap();
+    }
+    drop(store);
+    let read = |file: &str| std::fs::read(directory.path().join(file)).unwrap();
+    let (settings, whole) = (read("conf"), read("db"));
+    let written = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut newest = 0;
+    for number in 0..POSITIONS {
+        let damaged = tempfile::tempdir().unwrap();
+        let state = damaged.path().join("state");
+        let mut bytes = whole.clone();
+        bytes[written * number / POSITIONS] ^= 4;
+        std::fs::create_dir(&state).unwrap();
+        std::fs::write(state.join("conf"), &settings).unwrap();
+        std::fs::write(state.join("db"), bytes).unwrap();
+        let Ok(Some(read)) = CheckpointStore::open(&state).unwrap().read(SHARD) else { continue };
+        let index = read.last.unwrap().index();
+        let restored = Payloads::restore(&mut read.pages.into_iter()).unwrap();
+        let hash = |state: &Payloads| crate::state::state_hash(&state.pages());
+        assert_eq!(hash(&restored), hash(&payloads(index)), "entry {index}, damaged at {number}/{POSITIONS}");
+        newest += usize::from(index == 10 * CHECKPOINTS);
+    }
+    assert!(newest < POSITIONS, "no damage was found at all");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use openraft::errors::{InitializeError, RaftError};
 use prost::Message as _;
 
+use super::opening::Stored;
 use super::{Core, StartError, identity};
 use crate::meta::MetaView;
 use crate::shard::Raft;
@@ -84,12 +85,35 @@ fn adopt<S: StateMachine>(core: &Core<S>, view: &MetaView) -> Result<(), StartEr
 async fn open_shards<S: StateMachine>(core: &Arc<Core<S>>, view: &MetaView) -> Result<(), StartError> {
     for (shard, replicas) in &view.shards {
         let Some(rank) = replicas.iter().position(|node| *node == core.config.node) else { continue };
-        let handle = core.open_shard(*shard).await?;
-        core.spawn(initialize(handle.raft.clone(), *shard, replicas.clone(), rank));
-        core.shards.send_modify(|shards| {
-            shards.insert(*shard, handle);
+        let stored = core.opening().read::<S>(*shard).await?;
+        if stored.is_whole() {
+            start_shard(core, stored, replicas.clone(), rank).await?;
+            continue;
+        }
+        // The other shards do not wait for its state.
+        let (core_of_shard, shard, replicas) = (Arc::clone(core), *shard, replicas.clone());
+        core.spawn(async move {
+            core_of_shard.opening().complete(&stored, &replicas).await;
+            if let Err(error) = start_shard(&core_of_shard, stored, replicas, rank).await {
+                tracing::error!(%shard, %error, "the shard does not start");
+            }
         });
     }
+    Ok(())
+}
+
+async fn start_shard<S: StateMachine>(
+    core: &Arc<Core<S>>,
+    stored: Stored<S>,
+    replicas: Vec<NodeId>,
+    rank: usize,
+) -> Result<(), StartError> {
+    let handle = core.opening().start(stored).await?;
+    let shard = handle.id();
+    core.spawn(initialize(handle.raft.clone(), shard, replicas, rank));
+    core.shards.send_modify(|shards| {
+        shards.insert(shard, handle);
+    });
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! What goes on beside the traffic: checkpoints, retention of the log, leaders spread evenly.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::Core;
+use super::retention::{Samples, later};
 use crate::shard::Raft;
-use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine};
+use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine, Timestamp};
 
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -58,41 +58,59 @@ async fn checkpoint_group<S: StateMachine>(group: &ShardHandle<S>) {
     }
 }
 
-/// Where a shard stood when: to purge by age.
-type History = VecDeque<(Instant, LogIndex)>;
-
-/// Purges the log by age, entries and bytes, never past a checkpoint.
+/// Purges the logs by age, entries and bytes, never past a checkpoint.
 async fn retain<S: StateMachine>(core: Arc<Core<S>>) {
-    let mut histories: BTreeMap<ShardId, History> = BTreeMap::new();
+    let mut seen = Instant::now();
+    let age = core.config.retention_age;
+    let mut limits = Limits { now: core.ports.clock.now(), age, entries_max: 0, over: Vec::new() };
     loop {
         tokio::time::sleep(RETENTION_INTERVAL).await;
-        let mut groups = handles(&core);
-        let entries_max = core.config.retention_entries / (groups.len() as u64 + 1);
-        let now = Instant::now();
-        let over = tokio::task::block_in_place(|| core.log.purge_files()).unwrap_or_else(|error| {
+        // The clock was read once. From then on time goes evenly: a clock that jumps makes no entry older.
+        let elapsed = seen.elapsed();
+        seen += elapsed;
+        limits.now = later(limits.now, elapsed);
+        let groups = handles(&core);
+        limits.entries_max = core.config.retention_entries / (groups.len() as u64 + 1);
+        limits.over = tokio::task::block_in_place(|| core.log.purge_files()).unwrap_or_else(|error| {
             tracing::error!(%error, "old log files can not be dropped");
             Vec::new()
         });
-        for group in groups.drain(..) {
-            let history = histories.entry(group.id()).or_default();
-            let applied = group.view().applied;
-            history.push_back((now, applied));
-            let mut upto = LogIndex(applied.0.saturating_sub(entries_max));
-            while let Some((seen, index)) = history.front().copied()
-                && now.duration_since(seen) > core.config.retention_age
-            {
-                upto = upto.max(index);
-                history.pop_front();
-            }
-            if over.contains(&group.id()) {
-                // More bytes than may be kept: the older half goes.
-                upto = upto.max(LogIndex(group.first_index().0.midpoint(applied.0)));
-            }
-            let upto = upto.min(group.replica.checkpoint());
-            if upto >= group.first_index() && upto.0 > 0 && group.raft.trigger().purge_log(upto.0).await.is_err() {
-                tracing::debug!(shard = %group.id(), "the group is stopping");
-            }
+        retain_group(&core.meta, &mut limits).await;
+        for group in groups {
+            retain_group(&group, &mut limits).await;
         }
+    }
+}
+
+/// What a log may keep.
+struct Limits {
+    /// Never before any group's last sample.
+    now: Timestamp,
+    age: Duration,
+    entries_max: u64,
+    /// Groups whose old entries keep more bytes than may be kept.
+    over: Vec<ShardId>,
+}
+
+async fn retain_group<G: StateMachine>(group: &ShardHandle<G>, limits: &mut Limits) {
+    let applied = group.view().applied;
+    let mut samples = Samples::decode(&group.log.samples()).unwrap_or_else(|error| {
+        tracing::error!(shard = %group.id(), %error, "how old the log is must be learned anew");
+        Samples::default()
+    });
+    limits.now = limits.now.max(samples.newest());
+    if samples.add(limits.now, applied, limits.age) {
+        group.log.note_samples(samples.encode());
+    }
+    let mut upto = LogIndex(applied.0.saturating_sub(limits.entries_max));
+    upto = upto.max(samples.older_than(limits.now, limits.age));
+    if limits.over.contains(&group.id()) {
+        // The older half goes.
+        upto = upto.max(LogIndex(group.first_index().0.midpoint(applied.0)));
+    }
+    let upto = upto.min(group.replica.checkpoint());
+    if upto >= group.first_index() && upto.0 > 0 && group.raft.trigger().purge_log(upto.0).await.is_err() {
+        tracing::debug!(shard = %group.id(), "the group is stopping");
     }
 }
 

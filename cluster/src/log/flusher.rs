@@ -1,4 +1,4 @@
-//! The flusher: one thread that writes for all groups, one sync a round.
+//! The flusher: one thread that writes for all groups, one sync a round. Synced rounds are numbered (`log/mark.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use raft_engine::{Command, Engine, LogBatch};
 use tokio::sync::oneshot;
 
+use super::mark::RoundMark;
 use super::record::{Indexed, Record};
 
 /// Bytes after which a round is written although more waits.
@@ -16,8 +17,14 @@ const ROUND_BYTES_MAX: usize = 8 << 20;
 pub(super) const VOTE_KEY: &[u8] = b"vote";
 pub(super) const PURGED_KEY: &[u8] = b"purged";
 pub(super) const COMMITTED_KEY: &[u8] = b"committed";
+/// Where the group stood when, for the retention by age.
+pub(super) const SAMPLES_KEY: &[u8] = b"samples";
 /// Index from which on entries were cut off and not yet overwritten.
 pub(super) const TRUNCATED_KEY: &[u8] = b"truncated";
+
+/// No shard's group: it has the number of the last synced round.
+const ROUND_GROUP: u64 = u64::MAX;
+const ROUND_KEY: &[u8] = b"round";
 
 /// Hears that its entries are durable.
 pub(super) trait Flushed: Send {
@@ -74,10 +81,16 @@ impl FlusherSender {
     }
 }
 
-pub(super) fn start(engine: Arc<Engine>) -> io::Result<(FlusherSender, JoinHandle<()>)> {
+/// The last synced round that the log has.
+pub(super) fn last_round(engine: &Engine) -> u64 {
+    let bytes = engine.get(ROUND_GROUP, ROUND_KEY);
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+pub(super) fn start(engine: Arc<Engine>, mark: RoundMark, round: u64) -> io::Result<(FlusherSender, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let thread = std::thread::Builder::new().name("log-flusher".to_owned()).spawn(move || {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&engine, &receiver)));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&engine, &mark, round, &receiver)));
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -96,7 +109,7 @@ enum Done {
     Put(oneshot::Sender<()>),
 }
 
-fn run(engine: &Engine, operations: &Receiver<Operation>) -> raft_engine::Result<()> {
+fn run(engine: &Engine, mark: &RoundMark, mut round: u64, operations: &Receiver<Operation>) -> raft_engine::Result<()> {
     let mut done = Vec::new();
     while let Ok(first) = operations.recv() {
         let mut batch = LogBatch::default();
@@ -140,7 +153,14 @@ fn run(engine: &Engine, operations: &Receiver<Operation>) -> raft_engine::Result
             }
             next = if batch.approximate_size() < ROUND_BYTES_MAX { operations.try_recv().ok() } else { None };
         }
+        if sync {
+            round += 1;
+            batch.put(ROUND_GROUP, ROUND_KEY.to_vec(), round.to_le_bytes().to_vec())?;
+        }
         engine.write(&mut batch, sync || stopped)?;
+        if sync {
+            mark.write(round)?;
+        }
         for done in done.drain(..) {
             match done {
                 Done::Appended(flushed) => flushed.flushed(),

@@ -13,7 +13,7 @@ use raft_engine::Engine;
 use tokio::sync::oneshot;
 
 use super::LogError;
-use super::flusher::{COMMITTED_KEY, FlusherSender, Operation, PURGED_KEY, TRUNCATED_KEY, VOTE_KEY};
+use super::flusher::{COMMITTED_KEY, FlusherSender, Operation, PURGED_KEY, SAMPLES_KEY, TRUNCATED_KEY, VOTE_KEY};
 use super::record::{Indexed, Record};
 use crate::raft::{self, Entry, LogId, Types, Vote};
 use crate::{ShardId, wire};
@@ -37,6 +37,7 @@ struct State {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    samples: Vec<u8>,
     last: Option<LogId>,
     /// The engine still has entries behind `last`; the next append overwrites them.
     truncated: bool,
@@ -71,6 +72,7 @@ impl GroupLog {
         let mut state =
             State { vote, committed: log_id(COMMITTED_KEY)?, purged: log_id(PURGED_KEY)?, ..State::default() };
         state.truncated = truncated.is_some();
+        state.samples = get(SAMPLES_KEY).unwrap_or_default();
         state.last = state.purged;
         let end = engine.last_index(group).map_or(0, |last| last + 1).min(truncated.unwrap_or(u64::MAX));
         if end > engine.first_index(group).unwrap_or(u64::MAX) {
@@ -90,8 +92,29 @@ impl GroupLog {
         self.state.lock().purged.map_or(0, |purged| purged.index() + 1)
     }
 
+    /// The last entry that was purged.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.state.lock().purged
+    }
+
+    /// The last entry, or the last purged one when there is none behind it.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.state.lock().last
+    }
+
     pub(crate) fn committed(&self) -> Option<LogId> {
         self.state.lock().committed
+    }
+
+    /// What was noted last by [`GroupLog::note_samples`]; empty before.
+    pub(crate) fn samples(&self) -> Vec<u8> {
+        self.state.lock().samples.clone()
+    }
+
+    /// Notes where the group stood when. A crash may lose the last ones.
+    pub(crate) fn note_samples(&self, samples: Vec<u8>) {
+        self.state.lock().samples.clone_from(&samples);
+        self.flusher.send(Operation::Note { group: self.group(), key: SAMPLES_KEY, value: samples });
     }
 
     /// Entries of `start..end` that are kept, from the first, about 1 MiB at most. Reads files only for what left memory.
@@ -291,12 +314,15 @@ impl RaftLogStorage<Types> for GroupLog {
             state.tail_bytes -= raft::entry_bytes(&entry);
         }
         let purged = Self::log_id_bytes(&upto);
-        if state.last.is_none_or(|last| last.index() <= upto.index()) {
+        // By term first: entries of an older leader behind `upto` never committed, and go too.
+        if state.last.is_none_or(|last| last <= upto) {
             // A snapshot was installed beyond the log: the next entry leaves a hole, which the engine takes only when empty.
+            state.tail.clear();
+            state.tail_bytes = 0;
             state.last = Some(upto);
             state.truncated = false;
             state.synced_end = upto.index() + 1;
-            let mut keys = vec![(PURGED_KEY, purged)];
+            let mut keys = vec![(PURGED_KEY, purged), (SAMPLES_KEY, state.samples.clone())];
             keys.extend(state.vote.map(|vote| (VOTE_KEY, raft::vote_to_wire(&vote).encode_to_vec())));
             keys.extend(state.committed.map(|committed| (COMMITTED_KEY, Self::log_id_bytes(&committed))));
             self.flusher.send(Operation::Reset { group: self.group(), keys });

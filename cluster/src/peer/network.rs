@@ -21,6 +21,7 @@ use std::marker::PhantomData;
 use tonic::{Code, Status};
 
 use crate::peer::Peers;
+use crate::peer::snapshot::{self, SNAPSHOT_TIMEOUT, Snapshot};
 use crate::raft::{self, Types, Vote};
 use crate::{NodeId, ShardId, StateMachine, wire};
 
@@ -190,38 +191,19 @@ impl<S: StateMachine> NetVote<Types> for Link<S> {
 impl<S: StateMachine> NetSnapshot<Types> for Link<S> {
     type SnapshotData = S;
 
-    /// Streams the snapshot page by page: one encoded page is in memory at a time, beside what the connection buffers.
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: openraft::alias::SnapshotOf<Types, S>,
+        snapshot: Snapshot<S>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        // A snapshot's time grows with its size: beyond this it is given up and tried again.
-        const LIMIT: Duration = Duration::from_secs(300);
-        let pages = snapshot.snapshot.pages();
-        let header = wire::SnapshotHeader {
-            shard: self.shard.0,
-            vote: Some(raft::vote_to_wire(&vote)),
-            last: snapshot.meta.last_log_id.as_ref().map(raft::log_id_to_wire),
-            membership: Some(raft::stored_membership_to_wire(&snapshot.meta.last_membership)),
-            pages: pages.len() as u64,
-        };
-        let first = wire::SnapshotPart { part: Some(wire::snapshot_part::Part::Header(header)) };
-        let rest = pages.into_iter().map(|page| {
-            let mut content = Vec::new();
-            page.encode(&mut content);
-            let page =
-                wire::SnapshotPage { table: u32::from(page.id.table), number: page.id.number, content: content.into() };
-            wire::SnapshotPart { part: Some(wire::snapshot_part::Part::Page(page)) }
-        });
-        let parts = futures::stream::iter(std::iter::once(first).chain(rest));
+        let parts = futures::stream::iter(snapshot::parts(self.shard, Some(&vote), &snapshot));
         let mut client = self.peers.client(self.target).map_err(|status| rpc_error(&status))?;
         let request = self.peers.request(self.target, Some(self.shard), parts);
         let installed = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
-            installed = within(LIMIT, client.install_snapshot(request)) => installed?,
+            installed = within(SNAPSHOT_TIMEOUT, client.install_snapshot(request)) => installed?,
         };
         let vote = raft::vote_from_wire(installed.vote).map_err(|error| damaged(&error))?;
         Ok(SnapshotResponse::new(vote))

@@ -12,12 +12,12 @@ use parking_lot::RwLock;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::meta::MetaDoor;
-use crate::peer::Peers;
-use crate::raft::{self, SnapshotMeta, Types};
+use crate::peer::{Peers, snapshot};
+use crate::raft::{self, Types};
 use crate::replica::Replica;
 use crate::shard::Raft;
 use crate::wire::{self, peer_server::Peer};
-use crate::{DamagedBytes, LogIndex, NodeId, PageId, ShardId, StateMachine};
+use crate::{DamagedBytes, LogIndex, NodeId, ShardId, StateMachine};
 
 /// Answers calls from peers: the application's half of the node-to-node transport.
 #[tonic::async_trait]
@@ -30,6 +30,7 @@ pub trait PeerHandler: Send + Sync + 'static {
 pub(crate) type Groups = Arc<RwLock<BTreeMap<ShardId, Arc<dyn GroupDoor>>>>;
 
 type Appends = BoxStream<'static, Result<wire::AppendResponse, Status>>;
+type SnapshotParts = BoxStream<'static, Result<wire::SnapshotPart, Status>>;
 
 /// A group behind its state machine's type.
 #[tonic::async_trait]
@@ -39,13 +40,16 @@ pub(crate) trait GroupDoor: Send + Sync {
     async fn install_snapshot(
         &self,
         header: wire::SnapshotHeader,
-        pages: Streaming<wire::SnapshotPart>,
+        parts: Streaming<wire::SnapshotPart>,
     ) -> Result<wire::SnapshotInstalled, Status>;
+    /// The state as this replica has it, unless it has not applied `applied_min`.
+    async fn fetch_snapshot(&self, applied_min: LogIndex) -> Result<SnapshotParts, Status>;
     async fn transfer_leader(&self, request: wire::TransferLeaderRequest) -> Result<bool, Status>;
 }
 
 /// The door to a group of one state machine.
 pub(crate) struct Door<S: StateMachine> {
+    pub(crate) shard: ShardId,
     pub(crate) raft: Raft<S>,
     pub(crate) replica: Arc<Replica<S>>,
 }
@@ -124,28 +128,26 @@ impl<S: StateMachine> GroupDoor for Door<S> {
     async fn install_snapshot(
         &self,
         header: wire::SnapshotHeader,
-        mut parts: Streaming<wire::SnapshotPart>,
+        parts: Streaming<wire::SnapshotPart>,
     ) -> Result<wire::SnapshotInstalled, Status> {
         let vote = raft::vote_from_wire(header.vote).map_err(|error| malformed(&error))?;
-        let membership = raft::stored_membership_from_wire(header.membership).map_err(|error| malformed(&error))?;
-        let mut pages = Vec::new();
-        while let Some(part) = parts.message().await? {
-            let Some(wire::snapshot_part::Part::Page(page)) = part.part else {
-                return Err(Status::invalid_argument("a snapshot has one header"));
-            };
-            let table = u8::try_from(page.table)
-                .map_err(|_large| Status::invalid_argument(format!("table {} is not known", page.table)))?;
-            pages.push((PageId { table, number: page.number }, page.content));
-        }
-        if pages.len() as u64 != header.pages {
-            return Err(Status::invalid_argument(format!("{} of {} pages came", pages.len(), header.pages)));
-        }
-        let state = S::restore(&mut pages.into_iter()).map_err(|error| malformed(&error))?;
-        let meta = SnapshotMeta { last_log_id: header.last.map(raft::log_id_from_wire), last_membership: membership };
-        let snapshot = openraft::alias::SnapshotOf::<Types, S> { meta, snapshot: state };
+        let snapshot = snapshot::read_pages(header, parts).await?;
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
         let installed = installed.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
         Ok(wire::SnapshotInstalled { vote: Some(raft::vote_to_wire(&installed.vote)) })
+    }
+
+    async fn fetch_snapshot(&self, applied_min: LogIndex) -> Result<SnapshotParts, Status> {
+        let current = self.raft.with_state_machine(|store| {
+            let current = store.0.current_snapshot();
+            Box::pin(std::future::ready(current))
+        });
+        let current = current.await.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        let applied = LogIndex(current.meta.last_log_id.map_or(0, |last| last.index()));
+        if applied < applied_min {
+            return Err(Status::failed_precondition(format!("this replica has applied {applied}, not {applied_min}")));
+        }
+        Ok(futures::stream::iter(snapshot::parts(self.shard, None, &current).map(Ok)).boxed())
     }
 
     async fn transfer_leader(&self, request: wire::TransferLeaderRequest) -> Result<bool, Status> {
@@ -177,6 +179,7 @@ impl PeerService {
 #[tonic::async_trait]
 impl Peer for PeerService {
     type AppendStream = Appends;
+    type FetchSnapshotStream = SnapshotParts;
 
     async fn identify(&self, request: Request<wire::IdentifyRequest>) -> Result<Response<wire::Identity>, Status> {
         let from = self.peers.authenticate(&request)?;
@@ -203,12 +206,18 @@ impl Peer for PeerService {
     ) -> Result<Response<wire::SnapshotInstalled>, Status> {
         self.peers.authenticate(&request)?;
         let mut parts = request.into_inner();
-        let Some(wire::SnapshotPart { part: Some(wire::snapshot_part::Part::Header(header)) }) =
-            parts.message().await?
-        else {
-            return Err(Status::invalid_argument("a snapshot begins with its header"));
-        };
+        let header = snapshot::read_header(&mut parts).await?;
         Ok(Response::new(self.group(header.shard)?.install_snapshot(header, parts).await?))
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<wire::FetchSnapshotRequest>,
+    ) -> Result<Response<SnapshotParts>, Status> {
+        self.peers.authenticate(&request)?;
+        let request = request.into_inner();
+        let applied_min = LogIndex(request.applied_min);
+        Ok(Response::new(self.group(request.shard)?.fetch_snapshot(applied_min).await?))
     }
 
     async fn transfer_leader(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,12 +120,16 @@ impl Fleet {
         self
     }
 
+    pub(crate) fn address(&self, node: u64) -> SocketAddr {
+        self.addresses[&node]
+    }
+
     fn config(&self, node: u64) -> ClusterConfig {
         let address = self.addresses[&node];
         ClusterConfig {
             node: NodeId(node),
             zone: format!("zone-{node}"),
-            data_dir: self.directories[&node].path().join("data"),
+            data_dir: self.data_directory(node),
             peer_listen: address,
             peer_address: address.to_string(),
             api_address: format!("localhost:{node}"),
@@ -185,6 +190,32 @@ impl Fleet {
         self.directories.insert(node, tempfile::tempdir().unwrap());
     }
 
+    pub(crate) fn data_directory(&self, node: u64) -> PathBuf {
+        self.directories[&node].path().join("data")
+    }
+
+    /// Damages a byte of a stored page, on a stopped node.
+    pub(crate) fn flip_checkpoint_byte(&self, node: u64, shard: ShardId) {
+        let directory = self.data_directory(node).join("state");
+        let database = sled::Config::new().path(directory).segment_size(8 << 20).open().unwrap();
+        let tree = database.open_tree(format!("shard-{}", shard.0)).unwrap();
+        let (key, value) = tree.scan_prefix(b"p").next().unwrap().unwrap();
+        let mut value = value.to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        tree.insert(key, value).unwrap();
+        database.flush().unwrap();
+    }
+
+    /// Overwrites every file of the checkpoints, on a stopped node.
+    pub(crate) fn garble_checkpoints(&self, node: u64) {
+        for file in std::fs::read_dir(self.data_directory(node).join("state")).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+                std::fs::write(file.path(), vec![0xa5; length]).unwrap();
+            }
+        }
+    }
+
     pub(crate) fn node(&self, node: u64) -> &Cluster<Notebook> {
         &self.running[&node]
     }
@@ -198,7 +229,9 @@ impl Fleet {
     }
 
     pub(crate) fn leads(&self, node: u64, shard: ShardId) -> bool {
-        self.running.get(&node).is_some_and(|node| node.shard(shard).unwrap().leadership().borrow().is_ready)
+        self.running
+            .get(&node)
+            .is_some_and(|node| node.shard(shard).is_some_and(|replica| replica.leadership().borrow().is_ready))
     }
 
     pub(crate) async fn leader(&self, shard: ShardId) -> u64 {

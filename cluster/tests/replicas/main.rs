@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet::{Fleet, eventually};
+use futures::FutureExt as _;
 use kvarter_cluster::{LogIndex, ProposeError, ShardId, Term};
 
 const SHARD: ShardId = ShardId(1);
@@ -177,5 +178,88 @@ async fn a_wiped_disk_under_an_old_id_is_refused_and_gets_nothing() {
     let error = fleet.try_start(2).await.err().unwrap().to_string();
     assert!(error.contains("it must join under a new id"), "{error}");
     fleet.propose(SHARD, "the others go on").await;
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_or_is_given_up_leaves_the_directory_to_the_next() {
+    let mut fleet = Fleet::new(1, 1);
+    let occupied = std::net::TcpListener::bind(fleet.address(1)).unwrap();
+    let error = fleet.try_start(1).await.err().unwrap().to_string();
+    assert!(error.contains("can not be listened on"), "{error}");
+    drop(occupied);
+    assert!(fleet.try_start(1).now_or_never().is_none());
+    // What was given up ends by itself, soon.
+    while let Err(error) = fleet.try_start(1).await {
+        let error = error.to_string();
+        assert!(error.contains("lock") || error.contains("can not be listened on"), "{error}");
+    }
+    fleet.propose(SHARD, "served").await;
+    fleet.stop_all().await;
+}
+
+/// A cluster whose log is purged on every node, and a follower in it.
+async fn purged_fleet() -> (Fleet, u64) {
+    let mut fleet = Fleet::new(3, 1).with_retention_entries(100);
+    fleet.start_all().await;
+    for round in 0..50 {
+        fleet.propose_many(SHARD, 100, &format!("note-{round}")).await;
+    }
+    eventually("old entries are purged", || {
+        (1..=3).all(|node| fleet.shard(node, SHARD).first_index() > LogIndex(3_000))
+    })
+    .await;
+    let follower = (1..=3).find(|node| !fleet.leads(*node, SHARD)).unwrap();
+    (fleet, follower)
+}
+
+/// Waits until the replica on `node` is open and equals the leader's.
+async fn agrees_with_the_leader(fleet: &Fleet, node: u64) {
+    let leader = fleet.leader(SHARD).await;
+    eventually("the states are equal", || {
+        let replica = fleet.node(node).shard(SHARD);
+        replica.is_some_and(|replica| replica.state_hash() == fleet.shard(leader, SHARD).state_hash())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_with_a_damaged_checkpoint_fetches_the_state_of_a_peer() {
+    let (mut fleet, node) = purged_fleet().await;
+    fleet.stop(node).await;
+    fleet.flip_checkpoint_byte(node, SHARD);
+    fleet.start(node).await;
+    agrees_with_the_leader(&fleet, node).await;
+    assert_eq!(fleet.notes(node, SHARD).len(), 5_000);
+    fleet.propose(SHARD, "after").await;
+    agrees_with_the_leader(&fleet, node).await;
+    // What was fetched is its checkpoint now.
+    fleet.stop_all().await;
+    fleet.start(node).await;
+    assert!(fleet.notes(node, SHARD).len() >= 5_000);
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_checkpoints_are_garbage_waits_for_a_peer_and_loses_nothing() {
+    let (mut fleet, node) = purged_fleet().await;
+    fleet.stop(node).await;
+    fleet.propose(SHARD, "while it is away").await;
+    fleet.stop_all().await;
+    fleet.garble_checkpoints(node);
+    fleet.start(node).await;
+    assert!(fleet.data_directory(node).join("state.damaged-1").exists());
+    assert!(fleet.node(node).meta().cluster.is_some(), "the meta group's log is whole");
+    assert!(fleet.node(node).shard(SHARD).is_none(), "nobody can give it the state");
+    fleet.stop(node).await;
+    fleet.start(node).await;
+    for other in (1..=3).filter(|other| *other != node) {
+        fleet.start(other).await;
+    }
+    fleet.propose(SHARD, "after").await;
+    agrees_with_the_leader(&fleet, node).await;
+    let notes = fleet.notes(node, SHARD);
+    assert_eq!(notes.len(), 5_002);
+    assert_eq!(notes[5_000..], ["while it is away", "after"]);
     fleet.stop_all().await;
 }

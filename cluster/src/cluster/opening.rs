@@ -1,0 +1,104 @@
+//! How a group is opened: its log, its state from the checkpoint or else from a peer, then its Raft core.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::storage::RaftLogStorage as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::StartError;
+use crate::checkpoint::CheckpointStore;
+use crate::log::{GroupLog, LogStore};
+use crate::peer::Peers;
+use crate::peer::network::Network;
+use crate::peer::server::{Door, Groups};
+use crate::peer::snapshot;
+use crate::replica::{Replica, ReplicaStore};
+use crate::shard::{Leadership, follow_leadership};
+use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine};
+
+const FETCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// What opening a group needs.
+pub(super) struct Opening<'a> {
+    pub(super) node: NodeId,
+    pub(super) log: &'a LogStore,
+    pub(super) checkpoints: &'a CheckpointStore,
+    pub(super) raft_config: &'a Arc<openraft::Config>,
+    pub(super) peers: &'a Arc<Peers>,
+    pub(super) groups: &'a Groups,
+    pub(super) tasks: &'a TaskTracker,
+    pub(super) stop: &'a CancellationToken,
+}
+
+/// A group as this node's disk has it, before its Raft core starts.
+pub(super) struct Stored<M: StateMachine> {
+    shard: ShardId,
+    log: GroupLog,
+    replica: Arc<Replica<M>>,
+}
+
+impl<M: StateMachine> Stored<M> {
+    /// Whether the log leads on from the state. It does not when the checkpoint is lost or damaged and the log is purged.
+    pub(super) fn is_whole(&self) -> bool {
+        self.replica.last().map(|last| last.index()) >= self.log.purged().map(|purged| purged.index())
+    }
+}
+
+impl Opening<'_> {
+    /// Reads what the disk has of `shard`.
+    pub(super) async fn read<M: StateMachine>(&self, shard: ShardId) -> Result<Stored<M>, StartError> {
+        let log = self.log.group(shard)?;
+        let checkpoints = self.checkpoints.clone();
+        let replica = tokio::task::spawn_blocking(move || Replica::<M>::open(shard, checkpoints))
+            .await
+            .map_err(|error| StartError::Runtime { reason: error.to_string() })??;
+        Ok(Stored { shard, log, replica })
+    }
+
+    /// Makes `stored` whole with the state of another of its `replicas`. Asks them until one gives it, without limit: what a
+    /// replica can not know it does not guess. Log and vote stay.
+    pub(super) async fn complete<M: StateMachine>(&self, stored: &Stored<M>, replicas: &[NodeId]) {
+        let shard = stored.shard;
+        let applied_min = LogIndex(stored.log.purged().map_or(0, |purged| purged.index()));
+        while !stored.is_whole() {
+            for node in replicas.iter().copied().filter(|node| *node != self.node) {
+                match snapshot::fetch::<M>(self.peers, node, shard, applied_min).await {
+                    Ok(snapshot) => match stored.replica.install(snapshot).await {
+                        Ok(()) => {
+                            tracing::info!(%shard, %node, "the state that was lost here is fetched");
+                            return;
+                        }
+                        Err(error) => tracing::warn!(%shard, %error, "a fetched state can not be stored"),
+                    },
+                    Err(status) => tracing::warn!(%shard, %node, %status, "a replica does not give its state"),
+                }
+            }
+            tracing::warn!(%shard, "the state is lost here and no other replica gives it: the shard does not start");
+            tokio::time::sleep(FETCH_PAUSE).await;
+        }
+    }
+
+    /// Starts the Raft core on `stored`, which must be whole.
+    pub(super) async fn start<M: StateMachine>(&self, stored: Stored<M>) -> Result<ShardHandle<M>, StartError> {
+        let Stored { shard, mut log, replica } = stored;
+        let raft_error = |reason: String| StartError::Raft { reason };
+        if let Some(last) = replica.last().filter(|_| log.last() < replica.last()) {
+            // The state is ahead of the log, since it came from a peer: what the log has is in it, or never committed. The
+            // Raft core would do the same for a log that is shorter, and would refuse one with another entry in that place.
+            log.purge(last).await.map_err(|error| raft_error(error.to_string()))?;
+        }
+        let network = Network { shard, peers: Arc::clone(self.peers), state: PhantomData };
+        let store = ReplicaStore(Arc::clone(&replica));
+        let raft = openraft::Raft::new(self.node.0, Arc::clone(self.raft_config), network, log.clone(), store)
+            .await
+            .map_err(|fatal| raft_error(fatal.to_string()))?;
+        let door = Door { shard, raft: raft.clone(), replica: Arc::clone(&replica) };
+        self.groups.write().insert(shard, Arc::new(door));
+        let (published, leadership) = tokio::sync::watch::channel(Leadership::default());
+        self.tasks.spawn(follow_leadership(raft.clone(), self.node, published, self.stop.clone()));
+        Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership))
+    }
+}
