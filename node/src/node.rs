@@ -111,14 +111,11 @@ impl Node {
 
     /// Starts, serves until the first of `signals`, then drains. A second one ends the process at once.
     pub async fn run(config: Config, mut signals: StopSignals) -> Result<(), NodeError> {
-        let mut starting = Box::pin(Self::start(config));
         let mut node = tokio::select! {
-            node = &mut starting => node?,
+            node = Box::pin(Self::start(config)) => node?,
             name = signals.next() => {
                 // It serves nobody yet, and what is on disk may be left at any moment.
                 tracing::info!(signal = name, "stopped while starting");
-                // The cluster's runtime ends with it, which blocks.
-                tokio::task::block_in_place(|| drop(starting));
                 return Ok(());
             }
         };
