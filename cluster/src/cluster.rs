@@ -36,6 +36,8 @@ use crate::shard::{Leadership, follow_leadership};
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
 
+/// Leases after which a leader gives up waiting for the others. They elect another one within two.
+const OUTCOME_LEASES: u32 = 5;
 /// Longest wait for tasks that do not end by themselves.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -464,7 +466,8 @@ impl Opening<'_> {
         self.groups.write().insert(shard, Arc::new(door));
         let (published, leadership) = watch::channel(Leadership::default());
         self.tasks.spawn(follow_leadership(raft.clone(), self.node, published, self.stop.clone()));
-        Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership))
+        let outcome_timeout = Duration::from_millis(self.raft_config.election_timeout_max) * OUTCOME_LEASES;
+        Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership, outcome_timeout))
     }
 }
 
