@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
@@ -25,11 +26,11 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::log::{LogError, LogStore};
 use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
+use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
 use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, TlsIdentity, probe};
 use crate::wire::{self, peer_server::PeerServer};
@@ -320,13 +321,14 @@ impl<S: StateMachine> Core<S> {
             peer_address: config.peer_address.clone(),
             api_address: config.api_address.clone(),
         };
-        let peers = Arc::new(Peers::new(own, config.tls.clone(), identity.cluster));
+        let peers = Arc::new(Peers::new(own, config.tls.clone(), identity.cluster, Arc::clone(&ports.transport)));
         let tls = |error: tonic::transport::Error| StartError::Tls { reason: error.to_string() };
         for node in &config.initial {
             peers.learn(node.id, &node.peer_address, None).map_err(tls)?;
         }
         let listen = |reason: String| StartError::Listen { address: config.peer_listen, reason };
-        let incoming = TcpIncoming::bind(config.peer_listen).map_err(|error| listen(error.to_string()))?;
+        let incoming = ports.transport.listen(config.peer_listen).await.map_err(|error| listen(error.to_string()))?;
+        let incoming = incoming.map(|stream| Ok::<_, std::convert::Infallible>(Accepted(stream)));
         let raft_config = Arc::new(raft_config(&config)?);
         let (groups, tasks, stop) = (Groups::default(), TaskTracker::new(), CancellationToken::new());
         let meta_door = Arc::new(MetaDoor::new(Arc::clone(&peers)));
@@ -350,7 +352,7 @@ impl<S: StateMachine> Core<S> {
             .add_service(server);
         let stopped = stop.clone();
         tasks.spawn(async move {
-            let serving = router.serve_with_incoming(incoming.with_nodelay(Some(true)));
+            let serving = router.serve_with_incoming(incoming);
             tokio::select! {
                 served = serving => if let Err(error) = served {
                     tracing::error!(%error, "peers are not served any more");

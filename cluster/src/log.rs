@@ -4,6 +4,7 @@
 //! One flusher thread (`log/flusher.rs`) takes what waits, writes one batch, syncs once and completes all. An error or a
 //! panic there aborts the process: after a failed sync nobody knows what the disk has.
 
+mod engine;
 mod flusher;
 mod group;
 mod mark;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use raft_engine::{Config, Engine, ReadableSize};
+use raft_engine::Engine;
 
 use crate::ShardId;
 use flusher::{FlusherSender, Operation};
@@ -47,15 +48,8 @@ impl LogStore {
     /// Opens or makes the log in `directory`, with its round mark beside it. Files are dropped once the groups together keep less than `retention_bytes`.
     pub(crate) fn open(directory: &Path, retention_bytes: u64) -> Result<Self, LogError> {
         let failed = |reason: String| LogError::Open { path: directory.display().to_string(), reason };
-        let config = Config {
-            dir: directory.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?.to_owned(),
-            // Facts are packed already, and compression would cost more than it saves.
-            batch_compression_threshold: ReadableSize(0),
-            target_file_size: ReadableSize::mb(64),
-            // Above the retention, so that the engine asks for compaction of quiet groups alone.
-            purge_threshold: ReadableSize(retention_bytes.max(128 << 20) * 5 / 4),
-            ..Config::default()
-        };
+        let config =
+            engine::config(directory, retention_bytes).ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
         let engine = Arc::new(Engine::open(config).map_err(|error| failed(error.to_string()))?);
         // The engine syncs its directory on rotation, but not for the first file.
         std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(error.to_string()))?;

@@ -14,8 +14,8 @@ use tonic::Status;
 use crate::page::PageContent;
 use crate::peer::Peers;
 use crate::{
-    ClusterId, DamagedBytes, DiskId, LogIndex, NodeId, Page, PageId, PageTable, ShardHandle, ShardId, StateMachine,
-    wire,
+    ClusterId, DamagedBytes, DiskId, LogIndex, NodeId, Page, PageId, PageTable, ProposeError, ShardHandle, ShardId,
+    StateMachine, Term, wire,
 };
 
 /// Time that a change of the meta group may take.
@@ -214,13 +214,14 @@ pub(crate) struct MetaDoor {
     peers: Arc<Peers>,
     /// Set once the group is open.
     group: OnceLock<ShardHandle<MetaState>>,
-    /// One change is decided at a time, on the state that has the one before.
-    deciding: tokio::sync::Mutex<()>,
+    /// One change is decided at a time, on the state that has the one before. Tells whether it is unknown what became of
+    /// that one.
+    in_doubt: tokio::sync::Mutex<bool>,
 }
 
 impl MetaDoor {
     pub(crate) fn new(peers: Arc<Peers>) -> Self {
-        Self { peers, group: OnceLock::new(), deciding: tokio::sync::Mutex::new(()) }
+        Self { peers, group: OnceLock::new(), in_doubt: tokio::sync::Mutex::new(false) }
     }
 
     pub(crate) fn open(&self, group: ShardHandle<MetaState>) {
@@ -233,21 +234,25 @@ impl MetaDoor {
     pub(crate) async fn change_here(&self, change: wire::MetaChange) -> Result<wire::MetaChanged, Status> {
         let not_leader = || Status::unavailable("this node does not lead the meta group");
         let group = self.group.get().ok_or_else(not_leader)?;
-        let _deciding = self.deciding.lock().await;
+        let mut in_doubt = self.in_doubt.lock().await;
         let leadership = *group.leadership().borrow();
         if !leadership.is_ready {
             return Err(not_leader());
+        }
+        if *in_doubt {
+            // The change in doubt stands in the log before this empty one or nowhere.
+            commit(group, leadership.term, &wire::MetaChange::default()).await?;
+            *in_doubt = false;
         }
         let view = group.view().state.view();
         let decided = match decide(&view, change)? {
             Decision::Commit(change) => change,
             Decision::Answer(answer) => return Ok(answer),
         };
-        match group.propose(leadership.term, decided.encode_to_vec().into()).await {
-            Ok(_index) => {}
-            Err(crate::ProposeError::NotLeader { .. }) => return Err(not_leader()),
-            Err(crate::ProposeError::Unknown { .. }) => return Err(Status::aborted("the outcome is unknown")),
-        }
+        // Before the wait: the caller may give up meanwhile.
+        *in_doubt = true;
+        commit(group, leadership.term, &decided).await?;
+        *in_doubt = false;
         let shard = match &decided.change {
             Some(wire::meta_change::Change::District(assigned)) => assigned.shard,
             _ => 0,
@@ -286,6 +291,15 @@ impl MetaDoor {
             }
         };
         tokio::time::timeout(CHANGE_TIMEOUT, attempts).await.unwrap_or(Err(MetaError::Unknown))
+    }
+}
+
+/// Commits `change` in the leadership of `term`: `Unavailable` when it certainly is not, `Aborted` when that is unknown.
+async fn commit(group: &ShardHandle<MetaState>, term: Term, change: &wire::MetaChange) -> Result<(), Status> {
+    match group.propose(term, change.encode_to_vec().into()).await {
+        Ok(_index) => Ok(()),
+        Err(error @ ProposeError::NotLeader { .. }) => Err(Status::unavailable(error.to_string())),
+        Err(error @ ProposeError::Unknown { .. }) => Err(Status::aborted(error.to_string())),
     }
 }
 

@@ -1,8 +1,9 @@
-//! Node-to-node transport: tonic over mutual TLS, the identity of node and disk checked on every call.
+//! Node-to-node calls: tonic over mutual TLS over the transport port, the identity of node and disk checked on every call.
 //!
 //! [`Peers`] knows the way to every node; `peer/network.rs` is the Raft library's client side, `peer/server.rs` the
 //! serving side, `peer/snapshot.rs` how a snapshot is sent and fetched. Connections are made when first used and kept; dead ones are noticed by HTTP/2 pings.
 
+pub(crate) mod connection;
 pub(crate) mod network;
 pub(crate) mod server;
 pub(crate) mod snapshot;
@@ -16,6 +17,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
 use tonic::{Request, Status};
 
+use self::connection::Connector;
+use crate::ports::Transport;
 use crate::wire::peer_client::PeerClient;
 use crate::{ClusterId, DiskId, NodeId, ShardId, wire};
 
@@ -62,6 +65,7 @@ pub(crate) struct Own {
 pub(crate) struct Peers {
     pub(crate) own: Own,
     tls: TlsIdentity,
+    connector: Connector,
     cluster: RwLock<Option<ClusterId>>,
     known: RwLock<BTreeMap<NodeId, Known>>,
 }
@@ -75,8 +79,9 @@ struct Known {
 }
 
 impl Peers {
-    pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>) -> Self {
-        Self { own, tls, cluster: RwLock::new(cluster), known: RwLock::default() }
+    pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>, transport: Arc<dyn Transport>) -> Self {
+        let connector = Connector(transport);
+        Self { own, tls, connector, cluster: RwLock::new(cluster), known: RwLock::default() }
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
@@ -110,8 +115,7 @@ impl Peers {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
-            .tcp_nodelay(true)
-            .connect_lazy();
+            .connect_with_connector_lazy(self.connector.clone());
         known.insert(node, Known { address: address.to_owned(), disk, channel, answered: Mutex::new(None) });
         Ok(())
     }

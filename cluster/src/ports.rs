@@ -1,7 +1,11 @@
-//! The ports through which nondeterminism enters: clock and randomness.
+//! The ports through which nondeterminism enters: clock, randomness, and the transport in `ports/transport.rs`.
+
+mod transport;
 
 use std::fmt;
 use std::sync::Arc;
+
+pub use transport::{ByteStream, Transport};
 
 /// Microseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,12 +30,17 @@ pub trait Random: Send + Sync + 'static {
 pub struct Ports {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
+    pub transport: Arc<dyn Transport>,
 }
 
 impl Ports {
-    /// The machine's own clock and entropy.
+    /// The machine's own clock and entropy, and TCP.
     pub fn system() -> Self {
-        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
+        Self {
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            transport: Arc::new(transport::TcpTransport),
+        }
     }
 }
 

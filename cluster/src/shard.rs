@@ -1,10 +1,11 @@
 //! A local replica of a shard, as the application uses it: propose, read, follow the feed, watch the leadership.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::ReadPolicy;
+use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
@@ -61,6 +62,8 @@ pub struct ShardHandle<S: StateMachine> {
     pub(crate) replica: Arc<Replica<S>>,
     pub(crate) log: GroupLog,
     leadership: watch::Receiver<Leadership>,
+    /// After which a proposal or a confirmation is given up.
+    outcome_timeout: Duration,
 }
 
 impl<S: StateMachine> Clone for ShardHandle<S> {
@@ -72,6 +75,7 @@ impl<S: StateMachine> Clone for ShardHandle<S> {
             replica: Arc::clone(&self.replica),
             log: self.log.clone(),
             leadership: self.leadership.clone(),
+            outcome_timeout: self.outcome_timeout,
         }
     }
 }
@@ -84,8 +88,9 @@ impl<S: StateMachine> ShardHandle<S> {
         replica: Arc<Replica<S>>,
         log: GroupLog,
         leadership: watch::Receiver<Leadership>,
+        outcome_timeout: Duration,
     ) -> Self {
-        Self { shard, node, raft, replica, log, leadership }
+        Self { shard, node, raft, replica, log, leadership, outcome_timeout }
     }
 
     pub fn id(&self) -> ShardId {
@@ -99,8 +104,16 @@ impl<S: StateMachine> ShardHandle<S> {
 
     /// Commits `payload` as one entry in the leadership of `term`, and returns its index once it is applied here.
     ///
-    /// Ends when the entry is applied or the leadership is lost. Dropping the future does not withdraw the entry.
+    /// Ends when the entry is applied, the leadership is lost, or as unknown some leases of the leader later: a leader that is
+    /// cut off from the others keeps its term, and the entry, until it hears from them. An entry proposed after it in the same
+    /// term is applied only behind it. Dropping the future does not withdraw the entry.
     pub async fn propose(&self, term: Term, payload: Bytes) -> Result<LogIndex, ProposeError> {
+        let unknown = ProposeError::Unknown { shard: self.shard };
+        let outcome = tokio::time::timeout(self.outcome_timeout, self.outcome(term, payload)).await;
+        outcome.unwrap_or(Err(unknown))
+    }
+
+    async fn outcome(&self, term: Term, payload: Bytes) -> Result<LogIndex, ProposeError> {
         let shard = self.shard;
         let (responder, complete) = ProgressResponder::complete_only();
         let leader = LeaderId { term: term.0, node_id: self.node.0 };
@@ -117,10 +130,15 @@ impl<S: StateMachine> ShardHandle<S> {
         }
     }
 
-    /// Confirms leadership (ReadIndex) and waits until everything committed before the call is applied here.
+    /// Confirms leadership (ReadIndex) and waits until everything committed before the call is applied here. Ends as
+    /// unconfirmed when that takes as long as a proposal may.
     pub async fn read_index(&self) -> Result<LogIndex, ReadError> {
         let shard = self.shard;
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+        let confirmed = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let Ok(confirmed) = tokio::time::timeout(self.outcome_timeout, confirmed).await else {
+            return Err(ReadError::Unconfirmed { shard });
+        };
+        match confirmed {
             Ok(read) => Ok(LogIndex(read.index())),
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
                 Err(ReadError::Unconfirmed { shard })
@@ -136,10 +154,33 @@ impl<S: StateMachine> ShardHandle<S> {
         self.replica.view()
     }
 
-    /// How old this replica's state is at most: zero on a confirmed leader, else the time since it last held all that the
-    /// leader had committed.
+    /// How old this replica's state is at most: the time since it last held all that the leader had committed. On the leader
+    /// itself, since the others last confirmed it: a leader that is cut off grows old like everybody.
     pub fn staleness(&self) -> Duration {
-        if self.leadership.borrow().is_ready { Duration::ZERO } else { self.replica.staleness() }
+        if self.leadership.borrow().is_ready {
+            self.hear_from_quorum();
+        }
+        self.replica.staleness()
+    }
+
+    /// Notes when this leader last was one for certain.
+    fn hear_from_quorum(&self) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if !metrics.state.is_leader() {
+            return;
+        }
+        let is_alone = metrics.membership_config.voter_ids().eq([self.node.0]);
+        let now = Instant::now();
+        let confirmed = if is_alone {
+            Some(now)
+        } else {
+            metrics.last_quorum_acked.and_then(|acknowledged| now.checked_sub(acknowledged.elapsed()))
+        };
+        if let Some(confirmed) = confirmed {
+            let committed = metrics.cluster_committed.map_or(LogIndex(0), |id| LogIndex(id.index()));
+            self.replica.heard_from_leader(confirmed, committed);
+        }
     }
 
     /// A reader of the entries behind `after`.

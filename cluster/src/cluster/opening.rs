@@ -20,6 +20,8 @@ use crate::shard::{Leadership, follow_leadership};
 use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine};
 
 const FETCH_PAUSE: Duration = Duration::from_secs(1);
+/// Leases after which a leader gives up waiting for the others. They elect another one within two.
+const OUTCOME_LEASES: u32 = 5;
 
 /// What opening a group needs.
 pub(super) struct Opening<'a> {
@@ -99,6 +101,7 @@ impl Opening<'_> {
         self.groups.write().insert(shard, Arc::new(door));
         let (published, leadership) = tokio::sync::watch::channel(Leadership::default());
         self.tasks.spawn(follow_leadership(raft.clone(), self.node, published, self.stop.clone()));
-        Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership))
+        let outcome_timeout = Duration::from_millis(self.raft_config.election_timeout_max) * OUTCOME_LEASES;
+        Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership, outcome_timeout))
     }
 }

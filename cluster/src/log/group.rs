@@ -173,7 +173,7 @@ fn read_engine(engine: &Engine, shard: ShardId, start: u64, end: u64) -> Result<
         .map_err(|error| damaged(error.to_string()))?;
     records
         .into_iter()
-        .map(|record| record.decode().map(raft::entry_from_wire))
+        .map(|record| record.decode::<wire::Entry>().map(raft::entry_from_wire))
         .collect::<Result<_, _>>()
         .map_err(|error| damaged(error.to_string()))
 }
@@ -270,7 +270,7 @@ impl RaftLogStorage<Types> for GroupLog {
         let overwrites = {
             let mut state = self.state.lock();
             for entry in entries {
-                records.push(Record::new(&raft::entry_to_wire(&entry)));
+                records.push(Record::new(entry.log_id.index(), &raft::entry_to_wire(&entry)));
                 state.push(entry);
             }
             std::mem::take(&mut state.truncated)

@@ -1,15 +1,12 @@
-//! A log entry as `raft-engine` stores it: raw bytes behind the engine's protobuf interface.
+//! A log entry as `raft-engine` stores it: raw bytes behind the engine's protobuf interface. The benchmark includes this file.
 
-use bytes::Buf as _;
-use prost::Message as _;
+use prost::bytes::{Buf as _, Bytes};
 use protobuf::{CodedInputStream, CodedOutputStream, ProtobufResult, UnknownFields};
 use raft_engine::MessageExt;
 
-use crate::wire;
-
 const INDEX_BYTES: usize = size_of::<u64>();
 
-/// The index as eight little-endian bytes, then an encoded [`crate::wire::Entry`].
+/// The index as eight little-endian bytes, then an encoded message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Record {
     bytes: Vec<u8>,
@@ -17,17 +14,17 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(entry: &wire::Entry) -> Self {
+    pub(super) fn new(index: u64, entry: &impl prost::Message) -> Self {
         let mut bytes = Vec::with_capacity(INDEX_BYTES + entry.encoded_len());
-        bytes.extend_from_slice(&entry.index.to_le_bytes());
-        entry.encode_raw(&mut bytes);
+        bytes.extend_from_slice(&index.to_le_bytes());
+        entry.encode(&mut bytes).expect("a vector has room for every message");
         Self { bytes, unknown: UnknownFields::default() }
     }
 
-    pub(super) fn decode(self) -> Result<wire::Entry, prost::DecodeError> {
-        let mut bytes = bytes::Bytes::from(self.bytes);
+    pub(super) fn decode<M: prost::Message + Default>(self) -> Result<M, prost::DecodeError> {
+        let mut bytes = Bytes::from(self.bytes);
         bytes.advance(INDEX_BYTES.min(bytes.len()));
-        wire::Entry::decode(bytes)
+        M::decode(bytes)
     }
 }
 

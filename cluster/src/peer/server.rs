@@ -1,6 +1,6 @@
 //! The serving side: checks who calls, finds the group, hands over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::meta::MetaDoor;
@@ -90,14 +90,22 @@ impl<S: StateMachine> GroupDoor for Door<S> {
     fn append(&self, requests: Streaming<wire::AppendRequest>) -> Appends {
         use wire::append_response::Result as Answer;
         let replica = Arc::clone(&self.replica);
+        // The Raft core answers one by one and in order, and takes no more before the oldest few dozen are answered.
+        let heard = Arc::new(Mutex::new(VecDeque::new()));
+        let hearing = Arc::clone(&heard);
         let requests = well_formed(requests).inspect(move |request| {
             let committed = request.leader_commit.map_or(LogIndex(0), |id| LogIndex(id.index()));
-            replica.heard_from_leader(Instant::now(), committed);
+            hearing.lock().push_back((Instant::now(), committed));
         });
         self.raft
             .stream_append(requests)
-            .map(|answer| match answer {
+            .map(move |answer| match answer {
                 Ok(result) => {
+                    let heard = heard.lock().pop_front();
+                    // Only the leader's word counts: a deposed one knows nothing of what was committed since.
+                    if let (Ok(_), Some((at, committed))) = (&result, heard) {
+                        replica.heard_from_leader(at, committed);
+                    }
                     let result = match result {
                         Ok(last) => Answer::Stored(wire::Stored { last: last.as_ref().map(raft::log_id_to_wire) }),
                         Err(StreamAppendError::Conflict(at)) => Answer::Conflict(raft::log_id_to_wire(&at)),

@@ -14,6 +14,8 @@ use kvarter_cluster::{
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
+use crate::links::Links;
+
 /// Far above what any wait takes; only a hang reaches it.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -82,6 +84,7 @@ pub(crate) struct Fleet {
     running: BTreeMap<u64, Arc<Cluster<Notebook>>>,
     shards: u32,
     retention_entries: u64,
+    links: Option<Links>,
 }
 
 impl Fleet {
@@ -112,7 +115,20 @@ impl Fleet {
             running: BTreeMap::new(),
             shards,
             retention_entries: 1_000_000,
+            links: None,
         }
+    }
+
+    /// A fleet whose links have switches.
+    pub(crate) fn linked(nodes: u64, shards: u32) -> (Self, Links) {
+        let mut fleet = Self::new(nodes, shards);
+        let links = Links::new(&fleet.addresses);
+        fleet.links = Some(links.clone());
+        (fleet, links)
+    }
+
+    fn ports(&self, node: u64) -> Ports {
+        self.links.as_ref().map_or_else(Ports::system, |links| links.ports(node))
     }
 
     pub(crate) fn with_retention_entries(mut self, entries: u64) -> Self {
@@ -151,7 +167,7 @@ impl Fleet {
     }
 
     pub(crate) async fn try_start(&mut self, node: u64) -> Result<(), StartError> {
-        let started = Cluster::start(self.config(node), Ports::system(), Arc::new(Echo)).await?;
+        let started = Cluster::start(self.config(node), self.ports(node), Arc::new(Echo)).await?;
         self.running.insert(node, started);
         Ok(())
     }
@@ -163,8 +179,8 @@ impl Fleet {
     /// Starts all at once, since forming waits for everybody.
     pub(crate) async fn start_all(&mut self) {
         let starting = self.directories.keys().map(|node| {
-            let config = self.config(*node);
-            async move { (*node, Cluster::start(config, Ports::system(), Arc::new(Echo)).await.unwrap()) }
+            let (config, ports) = (self.config(*node), self.ports(*node));
+            async move { (*node, Cluster::start(config, ports, Arc::new(Echo)).await.unwrap()) }
         });
         let started = futures::future::join_all(starting.collect::<Vec<_>>()).await;
         self.running.extend(started);
@@ -235,8 +251,28 @@ impl Fleet {
     }
 
     pub(crate) async fn leader(&self, shard: ShardId) -> u64 {
-        eventually("a leader", || self.running.keys().any(|node| self.leads(*node, shard))).await;
-        self.running.keys().copied().find(|node| self.leads(*node, shard)).unwrap()
+        self.leader_among(&self.running.keys().copied().collect::<Vec<_>>(), shard).await
+    }
+
+    /// Who of `nodes` leads; a node that is cut off may believe that it leads as well.
+    async fn leader_among(&self, nodes: &[u64], shard: ShardId) -> u64 {
+        let leader = || nodes.iter().copied().find(|node| self.leads(*node, shard));
+        loop {
+            eventually("a leader", || leader().is_some()).await;
+            if let Some(leader) = leader() {
+                return leader;
+            }
+        }
+    }
+
+    /// Waits until all replicas have the same state at the same index.
+    pub(crate) async fn agrees(&self, shard: ShardId) {
+        eventually("equal hashes at the same index", || {
+            let mut hashes = self.running.keys().map(|node| self.shard(*node, shard).state_hash());
+            let first = hashes.next();
+            hashes.all(|hash| Some(hash) == first)
+        })
+        .await;
     }
 
     /// Commits `count` notes, each its own entry, many under way at once.
@@ -247,8 +283,13 @@ impl Fleet {
 
     /// Commits `note` through whoever leads; asks again while it is certain that nothing was applied.
     pub(crate) async fn propose(&self, shard: ShardId, note: &str) -> LogIndex {
+        self.propose_among(&self.running.keys().copied().collect::<Vec<_>>(), shard, note).await
+    }
+
+    /// Commits `note` through whoever of `nodes` leads.
+    pub(crate) async fn propose_among(&self, nodes: &[u64], shard: ShardId, note: &str) -> LogIndex {
         loop {
-            let leader = self.shard(self.leader(shard).await, shard);
+            let leader = self.shard(self.leader_among(nodes, shard).await, shard);
             let term = leader.leadership().borrow().term;
             match leader.propose(term, Bytes::from(note.to_owned())).await {
                 Ok(index) => return index,

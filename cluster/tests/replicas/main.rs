@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fleet;
+mod links;
+mod partitions;
 
 use std::time::Duration;
 
@@ -38,11 +40,7 @@ async fn three_nodes_spread_their_leaders_and_agree() {
     })
     .await;
     for shard in (1..=6).map(ShardId) {
-        eventually("equal hashes", || {
-            let hashes: Vec<_> = (1..=3).map(|node| fleet.shard(node, shard).state_hash()).collect();
-            hashes.windows(2).all(|pair| pair[0] == pair[1])
-        })
-        .await;
+        fleet.agrees(shard).await;
     }
     fleet.stop_all().await;
 }

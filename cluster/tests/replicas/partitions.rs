@@ -1,0 +1,148 @@
+//! Replicas whose links are cut, one way or both: what may be written, what is told, and what is left after healing.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kvarter_cluster::{ProposeError, ShardId};
+
+use crate::fleet::{Fleet, eventually};
+use crate::links::Links;
+
+const SHARD: ShardId = ShardId(1);
+
+/// A fleet of three with one shard, its leader, and the two others.
+async fn three() -> (Fleet, Links, u64, Vec<u64>) {
+    let (mut fleet, links) = Fleet::linked(3, 1);
+    fleet.start_all().await;
+    fleet.propose(SHARD, "before").await;
+    // Only there does the leadership stay by itself.
+    eventually("the preferred leader leads", || fleet.leads(2, SHARD)).await;
+    (fleet, links, 2, vec![1, 3])
+}
+
+fn cut_off(links: &Links, node: u64, others: &[u64]) {
+    for other in others {
+        links.cut(node, *other);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_off_leader_acknowledges_nothing_and_nothing_acknowledged_is_lost() {
+    let (fleet, links, leader, others) = three().await;
+    let deposed = fleet.shard(leader, SHARD);
+    let term = deposed.leadership().borrow().term;
+    cut_off(&links, leader, &others);
+
+    let open = deposed.propose(term, Bytes::from_static(b"open"));
+    let elsewhere = async {
+        for round in 0..10 {
+            fleet.propose_among(&others, SHARD, &format!("acknowledged-{round}")).await;
+        }
+    };
+    let (open, ()) = tokio::join!(open, elsewhere);
+    assert!(matches!(open, Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })), "{open:?}");
+    let late = deposed.propose(term, Bytes::from_static(b"late")).await;
+    assert!(matches!(late, Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })), "{late:?}");
+    assert!(deposed.read_index().await.is_err());
+
+    links.heal();
+    fleet.propose_among(&others, SHARD, "healed").await;
+    fleet.agrees(SHARD).await;
+    let rounds = (0..10).map(|round| format!("acknowledged-{round}"));
+    let expected: Vec<_> = ["before".to_owned()].into_iter().chain(rounds).chain(["healed".to_owned()]).collect();
+    for node in 1..=3 {
+        // Neither note of the deposed leader ever left it, so both must be gone.
+        assert_eq!(fleet.notes(node, SHARD), expected, "node {node}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_whose_quorum_comes_back_late_is_unknown_and_applied_once() {
+    let (fleet, links, leader, others) = three().await;
+    let handle = fleet.shard(leader, SHARD);
+    let term = handle.leadership().borrow().term;
+    // Nobody can be elected either: the entry waits, and commits once the three hear each other again.
+    cut_off(&links, leader, &others);
+    links.cut(others[0], others[1]);
+    let waiting = handle.propose(term, Bytes::from_static(b"waiting")).await;
+    assert!(matches!(waiting, Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })), "{waiting:?}");
+    assert_eq!(fleet.notes(leader, SHARD), ["before"]);
+
+    links.heal();
+    fleet.propose(SHARD, "healed").await;
+    fleet.agrees(SHARD).await;
+    let notes = fleet.notes(leader, SHARD);
+    let expected: &[&str] = match waiting {
+        Err(ProposeError::NotLeader { .. }) => &["before", "healed"],
+        // Whoever leads next may have the entry or not.
+        _ if notes.len() == 2 => &["before", "healed"],
+        _ => &["before", "waiting", "healed"],
+    };
+    assert_eq!(notes, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_one_way_cut_stops_a_shard_for_a_while_at_most() {
+    let (fleet, links, leader, others) = three().await;
+    // The leader is not heard; then it hears nobody; then one follower does not hear it, or late.
+    for other in &others {
+        links.cut_one_way(leader, *other);
+    }
+    fleet.propose_among(&others, SHARD, "not heard").await;
+    links.heal();
+    eventually("the preferred leader is back", || fleet.leads(leader, SHARD)).await;
+    fleet.propose(SHARD, "healed").await;
+
+    for other in &others {
+        links.cut_one_way(*other, leader);
+    }
+    fleet.propose_among(&others, SHARD, "hears nobody").await;
+    links.heal();
+    eventually("the preferred leader is back", || fleet.leads(leader, SHARD)).await;
+    fleet.propose(SHARD, "healed again").await;
+
+    links.cut_one_way(leader, others[0]);
+    fleet.propose(SHARD, "not heard by one").await;
+    links.heal();
+    links.delay(leader, others[0], Duration::from_millis(300));
+    fleet.propose(SHARD, "heard late by one").await;
+    links.heal();
+
+    fleet.agrees(SHARD).await;
+    let expected =
+        ["before", "not heard", "healed", "hears nobody", "healed again", "not heard by one", "heard late by one"];
+    assert_eq!(fleet.notes(others[0], SHARD), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
+    let (fleet, links, leader, _) = three().await;
+    // First the leader is cut off, then a follower.
+    for lonely in [leader, 1] {
+        eventually("the preferred leader leads", || fleet.leads(leader, SHARD)).await;
+        fleet.agrees(SHARD).await;
+        let others: Vec<_> = (1..=3).filter(|node| *node != lonely).collect();
+        let has = fleet.notes(lonely, SHARD);
+        cut_off(&links, lonely, &others);
+        fleet.propose_among(&others, SHARD, "elsewhere").await;
+        let committed = Instant::now();
+        eventually("an age of three seconds", || {
+            let since_committed = committed.elapsed();
+            let age = fleet.shard(lonely, SHARD).staleness();
+            assert_eq!(fleet.notes(lonely, SHARD), has, "nothing reaches it");
+            assert!(
+                age >= since_committed,
+                "{age:?} is told {since_committed:?} after a write that node {lonely} lacks"
+            );
+            age > Duration::from_secs(3)
+        })
+        .await;
+        let is_fresh = |node: &u64| fleet.shard(*node, SHARD).staleness() < Duration::from_secs(1);
+        eventually("the majority is fresh", || others.iter().all(is_fresh)).await;
+        links.heal();
+        eventually("it is fresh and has the note", || {
+            is_fresh(&lonely) && fleet.notes(lonely, SHARD).len() > has.len()
+        })
+        .await;
+    }
+}
