@@ -69,7 +69,8 @@ impl CheckpointStore {
         CheckpointError::Storage { path: self.directory.display().to_string(), reason: error.to_string() }
     }
 
-    /// Stores the pages that changed behind `since` (all when `None`, dropping what was there). Durable on return. Blocks.
+    /// Stores the pages that changed behind `since` (all when `None`, dropping what was there), and returns their bytes. Durable
+    /// on return. Blocks.
     pub(crate) fn write(
         &self,
         shard: ShardId,
@@ -77,7 +78,7 @@ impl CheckpointStore {
         membership: &StoredMembership,
         pages: &[Page],
         since: Option<LogIndex>,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<u64, CheckpointError> {
         let tree = self.tree(shard)?;
         let get = |key: &[u8]| tree.get(key).map_err(|error| self.failed(&error));
         let stored = get(HEADER_KEY)?.and_then(|header| wire::CheckpointHeader::decode(header.as_ref()).ok());
@@ -91,10 +92,11 @@ impl CheckpointStore {
                 batch.remove(key.map_err(|error| self.failed(&error))?);
             }
         }
-        let mut buffer = Vec::new();
+        let (mut buffer, mut bytes) = (Vec::new(), 0);
         for page in pages.iter().filter(|page| since.is_none_or(|since| page.changed > since)) {
             buffer.clear();
             page.encode(&mut buffer);
+            bytes += buffer.len() as u64;
             let mut parts = 0u16;
             for part in buffer.chunks(PART_BYTES_MAX) {
                 let key = page_key(page.id, parts);
@@ -126,7 +128,8 @@ impl CheckpointStore {
         tree.apply_batch(batch).map_err(|error| self.failed(&error))?;
         self.database.flush().map_err(|error| self.failed(&error))?;
         let file = File::open(self.directory.join("db")).map_err(|error| self.failed(&error))?;
-        file.sync_data().map_err(|error| self.failed(&error))
+        file.sync_data().map_err(|error| self.failed(&error))?;
+        Ok(bytes)
     }
 
     /// The stored state of `shard`, if there is one. Blocks.

@@ -20,6 +20,9 @@ use crate::{LogIndex, ShardId};
 /// Decoded entries kept for readers, and their payload bytes.
 const RECENT_ENTRIES_MAX: usize = 1024;
 const RECENT_BYTES_MAX: usize = 4 << 20;
+/// What is replayed at a start, at most: a tenth of a second for each group, or as much as the checkpoint itself is long.
+const REPLAY_ENTRIES_MAX: u64 = 2_000;
+const REPLAY_BYTES_MAX: u64 = 4 << 20;
 
 /// The state of one replica, shared by the Raft core, readers and the checkpoint.
 pub(crate) struct Replica<S: StateMachine> {
@@ -38,6 +41,11 @@ struct Position {
     last: Option<LogId>,
     membership: StoredMembership,
     checkpoint: Option<LogIndex>,
+    /// Payload bytes applied in this process, and those of them that the checkpoint shows.
+    applied_bytes: u64,
+    checkpoint_applied_bytes: u64,
+    /// What the last checkpoint wrote.
+    checkpoint_bytes: u64,
 }
 
 impl Position {
@@ -81,7 +89,8 @@ impl<S: StateMachine> Replica<S> {
         let state = S::restore(&mut checkpoint.pages.into_iter())
             .map_err(|error| CheckpointError::Damaged { shard, reason: error.reason })?;
         let index = checkpoint.last.map(|last| LogIndex(last.index()));
-        Ok((state, Position { last: checkpoint.last, membership: checkpoint.membership, checkpoint: index }))
+        let membership = checkpoint.membership;
+        Ok((state, Position { last: checkpoint.last, membership, checkpoint: index, ..Position::default() }))
     }
 
     pub(crate) fn view(&self) -> Arc<View<S>> {
@@ -100,6 +109,15 @@ impl<S: StateMachine> Replica<S> {
     /// Index of the last checkpoint.
     pub(crate) fn checkpoint(&self) -> LogIndex {
         self.position.lock().checkpoint.unwrap_or_default()
+    }
+
+    /// Whether so much was applied behind the last checkpoint that a start would take long.
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        let position = self.position.lock();
+        let index = |last: Option<LogIndex>| last.unwrap_or_default().0;
+        let entries = index(position.last.map(|last| LogIndex(last.index()))) - index(position.checkpoint);
+        let bytes = position.applied_bytes - position.checkpoint_applied_bytes;
+        entries >= REPLAY_ENTRIES_MAX || bytes >= REPLAY_BYTES_MAX.max(position.checkpoint_bytes)
     }
 
     pub(crate) fn staleness(&self) -> Duration {
@@ -143,6 +161,7 @@ impl<S: StateMachine> Replica<S> {
             view.state.apply(index, &entry);
             view.applied = index;
         }
+        self.position.lock().applied_bytes += payload.0.len() as u64;
         let mut recent = self.recent.lock();
         recent.bytes += payload.0.len();
         recent.entries.push_back((index, Arc::new(entry), payload.0.len()));
@@ -182,10 +201,13 @@ impl<S: StateMachine> Replica<S> {
     /// Replaces the state by that of a snapshot. Durable on return.
     pub(crate) async fn install(&self, snapshot: Snapshot<S>) -> io::Result<()> {
         let Snapshot::<S> { meta, snapshot: state } = snapshot;
-        let position = Position { last: meta.last_log_id, membership: meta.last_membership, checkpoint: None };
+        let position =
+            Position { last: meta.last_log_id, membership: meta.last_membership, ..self.position.lock().clone() };
         let index = position.last.map_or(LogIndex(0), |last| LogIndex(last.index()));
         self.store(position.clone(), state.clone(), None).await?;
-        *self.position.lock() = Position { checkpoint: Some(index), ..position };
+        let mut current = self.position.lock();
+        (current.last, current.membership) = (position.last, position.membership);
+        drop(current);
         *self.view.write() = Arc::new(View { applied: index, state });
         *self.recent.lock() = Recent { entries: VecDeque::new(), bytes: 0, after: index };
         self.applied.send_replace(index);
@@ -195,14 +217,17 @@ impl<S: StateMachine> Replica<S> {
     /// Makes `state` durable as this replica's checkpoint.
     async fn store(&self, position: Position, state: S, since: Option<LogIndex>) -> io::Result<()> {
         let (checkpoints, shard) = (self.checkpoints.clone(), self.shard);
-        let index = position.last.map(|last| LogIndex(last.index()));
-        tokio::task::spawn_blocking(move || {
+        let (index, applied_bytes) = (position.last.map(|last| LogIndex(last.index())), position.applied_bytes);
+        let written = tokio::task::spawn_blocking(move || {
             checkpoints.write(shard, position.last, &position.membership, &state.pages(), since)
         })
         .await
         .map_err(io::Error::other)?
         .map_err(io::Error::other)?;
-        self.position.lock().checkpoint = index;
+        let mut current = self.position.lock();
+        current.checkpoint = index;
+        current.checkpoint_applied_bytes = applied_bytes;
+        current.checkpoint_bytes = written;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use kvarter_cluster::{FeedEntry, FeedError, FeedReader, Ports, ShardHandle};
 use prost::Message;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::service::{Driver, Service, World};
 use crate::shard::{Answer, ReplyTo, ShardMessage, Submission, Work};
@@ -22,6 +22,9 @@ const ENTRIES_MAX: usize = 64;
 
 /// A turn without entries ends after this, so that what is due is stored.
 const TURN_MAX: Duration = Duration::from_secs(1);
+
+/// Between two turns. A city is steered in seconds: a service that woke for each entry would cost more than what it reads.
+const TURN_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an actor is given when it starts.
 #[derive(Clone)]
@@ -79,9 +82,11 @@ impl<S: Service> Actor for ServiceActor<S> {
         ServiceMessage::GoOn: ServiceMessage,
         running: &mut Running<S>,
     ) -> Result<(), ActorProcessingErr> {
+        let mut is_behind = false;
         match timeout(TURN_MAX, running.reader.next(ENTRIES_MAX)).await {
             Err(_nothing_came) => running.store().await?,
             Ok(Ok(entries)) => {
+                is_behind = entries.len() == ENTRIES_MAX;
                 for entry in entries {
                     running.take(&entry);
                     running.store().await?;
@@ -97,6 +102,9 @@ impl<S: Service> Actor for ServiceActor<S> {
                 myself.stop(None);
                 return Ok(());
             }
+        }
+        if !is_behind {
+            sleep(TURN_PAUSE).await;
         }
         Ok(myself.send_message(ServiceMessage::GoOn)?)
     }

@@ -12,8 +12,6 @@ use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine, Timestamp};
 
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
-/// Entries behind the checkpoint that are replayed within two seconds.
-const REPLAY_ENTRIES_MAX: u64 = 4_000;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 const SPREAD_INTERVAL: Duration = Duration::from_secs(2);
 /// A preferred leader takes over only when it lacks fewer entries than this.
@@ -41,11 +39,8 @@ async fn checkpoint<S: StateMachine>(core: Arc<Core<S>>) {
 }
 
 async fn checkpoint_group<S: StateMachine>(group: &ShardHandle<S>) {
-    let (applied, before) = (group.view().applied, group.replica.checkpoint());
-    if applied.0 < before.0 + REPLAY_ENTRIES_MAX {
-        return;
-    }
-    if group.raft.trigger().snapshot().await.is_err() {
+    let before = group.replica.checkpoint();
+    if !group.replica.is_checkpoint_due() || group.raft.trigger().snapshot().await.is_err() {
         return;
     }
     let written = async {
