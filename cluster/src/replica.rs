@@ -30,8 +30,8 @@ pub(crate) struct Replica<S: StateMachine> {
     position: Mutex<Position>,
     applied: watch::Sender<LogIndex>,
     recent: Mutex<Recent<S>>,
-    /// When this replica last held all that its leader had committed.
-    fresh: Mutex<Instant>,
+    /// When this replica last held all that its leader had committed, if it did since it was opened.
+    fresh: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Default)]
@@ -68,7 +68,7 @@ impl<S: StateMachine> Replica<S> {
             position: Mutex::new(position),
             applied: watch::Sender::new(applied),
             recent: Mutex::new(Recent { entries: VecDeque::new(), bytes: 0, after: applied }),
-            fresh: Mutex::new(Instant::now()),
+            fresh: Mutex::new(None),
         }))
     }
 
@@ -85,14 +85,14 @@ impl<S: StateMachine> Replica<S> {
         self.position.lock().checkpoint.unwrap_or_default()
     }
 
-    pub(crate) fn staleness(&self) -> Duration {
-        self.fresh.lock().elapsed()
+    pub(crate) fn staleness(&self) -> Option<Duration> {
+        self.fresh.lock().map(|fresh| fresh.elapsed())
     }
 
     /// The leader said at `heard` that it has committed up to `committed`.
     pub(crate) fn heard_from_leader(&self, heard: Instant, committed: LogIndex) {
         if *self.applied.borrow() >= committed {
-            *self.fresh.lock() = heard;
+            *self.fresh.lock() = Some(heard);
         }
     }
 
