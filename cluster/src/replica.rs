@@ -32,8 +32,8 @@ pub(crate) struct Replica<S: StateMachine> {
     position: Mutex<Position>,
     applied: watch::Sender<LogIndex>,
     recent: Mutex<Recent<S>>,
-    /// When this replica last held all that its leader had committed.
-    fresh: Mutex<Instant>,
+    /// When this replica last held all that its leader had committed, if it did since it was opened.
+    fresh: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Default)]
@@ -80,7 +80,7 @@ impl<S: StateMachine> Replica<S> {
             position: Mutex::new(position),
             applied: watch::Sender::new(applied),
             recent: Mutex::new(Recent { entries: VecDeque::new(), bytes: 0, after: applied }),
-            fresh: Mutex::new(Instant::now()),
+            fresh: Mutex::new(None),
         }))
     }
 
@@ -114,20 +114,21 @@ impl<S: StateMachine> Replica<S> {
     /// Whether so much was applied behind the last checkpoint that a start would take long.
     pub(crate) fn is_checkpoint_due(&self) -> bool {
         let position = self.position.lock();
-        let index = |last: Option<LogIndex>| last.unwrap_or_default().0;
-        let entries = index(position.last.map(|last| LogIndex(last.index()))) - index(position.checkpoint);
+        let applied = position.last.map_or(0, |last| last.index());
+        // A state that is being installed is durable before it shows.
+        let entries = applied.saturating_sub(position.checkpoint.unwrap_or_default().0);
         let bytes = position.applied_bytes - position.checkpoint_applied_bytes;
         entries >= REPLAY_ENTRIES_MAX || bytes >= REPLAY_BYTES_MAX.max(position.checkpoint_bytes)
     }
 
-    pub(crate) fn staleness(&self) -> Duration {
-        self.fresh.lock().elapsed()
+    pub(crate) fn staleness(&self) -> Option<Duration> {
+        self.fresh.lock().map(|fresh| fresh.elapsed())
     }
 
     /// The leader said at `heard` that it has committed up to `committed`.
     pub(crate) fn heard_from_leader(&self, heard: Instant, committed: LogIndex) {
         if *self.applied.borrow() >= committed {
-            *self.fresh.lock() = heard;
+            *self.fresh.lock() = Some(heard);
         }
     }
 

@@ -155,8 +155,9 @@ impl<S: StateMachine> ShardHandle<S> {
     }
 
     /// How old this replica's state is at most: the time since it last held all that the leader had committed. On the leader
-    /// itself, since the others last confirmed it: a leader that is cut off grows old like everybody.
-    pub fn staleness(&self) -> Duration {
+    /// itself, since the others last confirmed it: a leader that is cut off grows old like everybody. `None`: nobody has told
+    /// since this node started. The time that the leader's word was on its way is not counted.
+    pub fn staleness(&self) -> Option<Duration> {
         if self.leadership.borrow().is_ready {
             self.hear_from_quorum();
         }

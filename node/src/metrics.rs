@@ -103,7 +103,9 @@ fn observe_shards(meter: &Meter, city: &City) {
         .with_description("Time since this replica last knew that it was up to date with its leader")
         .with_callback(move |gauge| {
             for (id, replica) in &*stale.cluster().shards().borrow() {
-                gauge.observe(replica.staleness().as_secs_f64(), &[shard(*id)]);
+                if let Some(staleness) = replica.staleness() {
+                    gauge.observe(staleness.as_secs_f64(), &[shard(*id)]);
+                }
             }
         })
         .build();

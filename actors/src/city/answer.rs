@@ -60,7 +60,7 @@ impl Inner {
         let staleness_max = staleness_max(request)?;
         let handle = self.cluster.shard(shard)?;
         // Before the view is taken, so that the age is an upper bound.
-        let age = handle.staleness();
+        let age = handle.staleness()?;
         (age <= staleness_max).then(|| self.read(&handle, request, age))
     }
 

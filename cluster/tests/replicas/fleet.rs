@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::links::Links;
 
 /// Far above what any wait takes; only a hang reaches it.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until `holds`.
 pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {

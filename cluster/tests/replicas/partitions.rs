@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kvarter_cluster::{ProposeError, ShardId};
 
-use crate::fleet::{Fleet, eventually};
+use crate::fleet::{Fleet, LIMIT, eventually};
 use crate::links::Links;
 
 const SHARD: ShardId = ShardId(1);
@@ -39,7 +39,8 @@ async fn a_cut_off_leader_acknowledges_nothing_and_nothing_acknowledged_is_lost(
             fleet.propose_among(&others, SHARD, &format!("acknowledged-{round}")).await;
         }
     };
-    let (open, ()) = tokio::join!(open, elsewhere);
+    let (open, ()) = tokio::join!(tokio::time::timeout(LIMIT, open), elsewhere);
+    let open = open.expect("it ends although the cut lasts");
     assert!(matches!(open, Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })), "{open:?}");
     let late = deposed.propose(term, Bytes::from_static(b"late")).await;
     assert!(matches!(late, Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })), "{late:?}");
@@ -64,7 +65,8 @@ async fn a_proposal_whose_quorum_comes_back_late_is_unknown_and_applied_once() {
     // Nobody can be elected either: the entry waits, and commits once the three hear each other again.
     cut_off(&links, leader, &others);
     links.cut(others[0], others[1]);
-    let waiting = handle.propose(term, Bytes::from_static(b"waiting")).await;
+    let waiting = tokio::time::timeout(LIMIT, handle.propose(term, Bytes::from_static(b"waiting"))).await;
+    let waiting = waiting.expect("it ends although the cut lasts");
     assert!(matches!(waiting, Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })), "{waiting:?}");
     assert_eq!(fleet.notes(leader, SHARD), ["before"]);
 
@@ -128,7 +130,7 @@ async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
         let committed = Instant::now();
         eventually("an age of three seconds", || {
             let since_committed = committed.elapsed();
-            let age = fleet.shard(lonely, SHARD).staleness();
+            let age = fleet.shard(lonely, SHARD).staleness().unwrap();
             assert_eq!(fleet.notes(lonely, SHARD), has, "nothing reaches it");
             assert!(
                 age >= since_committed,
@@ -137,7 +139,7 @@ async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
             age > Duration::from_secs(3)
         })
         .await;
-        let is_fresh = |node: &u64| fleet.shard(*node, SHARD).staleness() < Duration::from_secs(1);
+        let is_fresh = |node: &u64| fleet.shard(*node, SHARD).staleness().unwrap() < Duration::from_secs(1);
         eventually("the majority is fresh", || others.iter().all(is_fresh)).await;
         links.heal();
         eventually("it is fresh and has the note", || {
@@ -145,4 +147,18 @@ async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_heard_nobody_since_its_start_claims_no_age() {
+    let mut fleet = Fleet::new(3, 1);
+    fleet.start_all().await;
+    fleet.propose(SHARD, "before").await;
+    fleet.agrees(SHARD).await;
+    fleet.stop_all().await;
+    fleet.start(1).await;
+    eventually("its notes are back", || fleet.notes(1, SHARD) == ["before"]).await;
+    assert_eq!(fleet.shard(1, SHARD).staleness(), None);
+    fleet.start(2).await;
+    eventually("it is told", || fleet.shard(1, SHARD).staleness().is_some()).await;
 }

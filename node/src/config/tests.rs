@@ -105,7 +105,7 @@ fn values_outside_their_range_are_refused_with_the_range() {
 fn values_that_do_not_fit_together_are_refused() {
     let cases = [
         ("KVARTER_NODE__CLUSTER__HEARTBEAT_MS", "500"),
-        ("KVARTER_NODE__CLUSTER__ELECTION_TIMEOUT_MAX_MS", "600"),
+        ("KVARTER_NODE__CLUSTER__ELECTION_TIMEOUT_MAX_MS", "300"),
         ("KVARTER_NODE__CLUSTER__REPLICATION_FACTOR", "2"),
         ("KVARTER_NODE__CLUSTER__INITIAL", "[{ id = 1, peer_address = 'a:1' }, { id = 1, peer_address = 'b:1' }]"),
         ("KVARTER_NODE__CLUSTER__INITIAL", "[{ id = 1, peer_address = 'a' }]"),
