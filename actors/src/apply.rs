@@ -45,6 +45,10 @@ impl StateMachine for ShardState {
         Ok(facts)
     }
 
+    fn read_by_all(&self) -> Option<LogIndex> {
+        self.services().map(|service| LogIndex(service.cursor.index)).min()
+    }
+
     fn apply(&mut self, index: LogIndex, entry: &Self::Entry) {
         self.apply_from(index, 0, entry);
     }

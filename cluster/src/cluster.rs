@@ -4,6 +4,7 @@
 //! leader its place. Forming is in `cluster/formation.rs`, opening a group in `cluster/opening.rs`, checkpoints, retention
 //! and leader spread in `cluster/upkeep.rs` (by age: `cluster/retention.rs`).
 
+mod clocks;
 mod formation;
 mod identity;
 mod opening;
@@ -321,7 +322,7 @@ impl<S: StateMachine> Core<S> {
             peer_address: config.peer_address.clone(),
             api_address: config.api_address.clone(),
         };
-        let peers = Arc::new(Peers::new(own, config.tls.clone(), identity.cluster, Arc::clone(&ports.transport)));
+        let peers = Arc::new(Peers::new(own, config.tls.clone(), identity.cluster, &ports));
         let tls = |error: tonic::transport::Error| StartError::Tls { reason: error.to_string() };
         for node in &config.initial {
             peers.learn(node.id, &node.peer_address, None).map_err(tls)?;

@@ -86,6 +86,7 @@ fn node_to_wire(node: &NodeRecord) -> wire::Identity {
         peer_address: node.peer_address.clone(),
         api_address: node.api_address.clone(),
         cluster: Bytes::new(),
+        clock_us: 0,
     }
 }
 

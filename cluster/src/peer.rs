@@ -18,13 +18,14 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status};
 
 use self::connection::Connector;
-use crate::ports::Transport;
 use crate::wire::peer_client::PeerClient;
-use crate::{ClusterId, DiskId, NodeId, ShardId, wire};
+use crate::{Clock, ClusterId, DiskId, NodeId, Ports, ShardId, wire};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A slower answer tells too little about the other's clock.
+const CLOCK_ROUND_TRIP_MAX: Duration = Duration::from_millis(100);
 /// A node that answered within this time counts as reachable.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(2);
 /// Largest message: an append of several entries of at most 1 MiB each.
@@ -65,6 +66,7 @@ pub(crate) struct Own {
 pub(crate) struct Peers {
     pub(crate) own: Own,
     tls: TlsIdentity,
+    clock: Arc<dyn Clock>,
     connector: Connector,
     cluster: RwLock<Option<ClusterId>>,
     known: RwLock<BTreeMap<NodeId, Known>>,
@@ -76,12 +78,14 @@ struct Known {
     disk: Option<DiskId>,
     channel: Channel,
     answered: Mutex<Option<Instant>>,
+    /// How far its clock was ahead of this node's when it last told, microseconds.
+    ahead_us: Mutex<Option<i64>>,
 }
 
 impl Peers {
-    pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>, transport: Arc<dyn Transport>) -> Self {
-        let connector = Connector(transport);
-        Self { own, tls, connector, cluster: RwLock::new(cluster), known: RwLock::default() }
+    pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>, ports: &Ports) -> Self {
+        let (clock, connector) = (Arc::clone(&ports.clock), Connector(Arc::clone(&ports.transport)));
+        Self { own, tls, clock, connector, cluster: RwLock::new(cluster), known: RwLock::default() }
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
@@ -116,7 +120,8 @@ impl Peers {
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .connect_with_connector_lazy(self.connector.clone());
-        known.insert(node, Known { address: address.to_owned(), disk, channel, answered: Mutex::new(None) });
+        let address = address.to_owned();
+        known.insert(node, Known { address, disk, channel, answered: Mutex::new(None), ahead_us: Mutex::new(None) });
         Ok(())
     }
 
@@ -131,6 +136,16 @@ impl Peers {
                 .read()
                 .get(&node)
                 .is_some_and(|peer| peer.answered.lock().is_some_and(|answered| answered.elapsed() < REACHABLE_WITHIN))
+    }
+
+    /// How far the clocks of the reachable nodes are ahead of this one's, microseconds; this node's own is zero.
+    pub(crate) fn clocks_ahead(&self) -> BTreeMap<NodeId, i64> {
+        let known = self.known.read();
+        let others = known.iter().filter(|(node, _)| self.is_reachable(**node));
+        let mut ahead: BTreeMap<_, _> =
+            others.filter_map(|(node, peer)| Some((*node, (*peer.ahead_us.lock())?))).collect();
+        ahead.insert(self.own.node, 0);
+        ahead
     }
 
     pub(crate) fn heard_from(&self, node: NodeId) {
@@ -212,6 +227,7 @@ impl Peers {
             peer_address: self.own.peer_address.clone(),
             api_address: self.own.api_address.clone(),
             cluster: self.cluster().map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
+            clock_us: self.clock.now().0,
         }
     }
 
@@ -220,11 +236,21 @@ impl Peers {
         let mut request = self.request(node, None, wire::IdentifyRequest {});
         request.set_timeout(CONNECT_TIMEOUT);
         let mut client = self.client(node)?;
+        let (asked, asked_us) = (Instant::now(), self.clock.now().0);
         let answer = tokio::time::timeout(CONNECT_TIMEOUT, client.identify(request))
             .await
-            .map_err(|_elapsed| Status::deadline_exceeded(format!("{node} did not answer")))??;
+            .map_err(|_elapsed| Status::deadline_exceeded(format!("{node} did not answer")))??
+            .into_inner();
         self.heard_from(node);
-        Ok(answer.into_inner())
+        let round_trip = asked.elapsed();
+        if round_trip <= CLOCK_ROUND_TRIP_MAX
+            && let Some(peer) = self.known.read().get(&node)
+        {
+            // The other's clock was read about halfway.
+            let half_us = i64::try_from(round_trip.as_micros() / 2).expect("a short time");
+            *peer.ahead_us.lock() = Some(answer.clock_us.saturating_sub(asked_us.saturating_add(half_us)));
+        }
+        Ok(answer)
     }
 }
 

@@ -16,6 +16,12 @@ pub trait StateMachine: Clone + Default + Send + Sync + 'static {
     /// Applies a committed entry: deterministic, reads no clock, no randomness and no hash order, and can not fail.
     fn apply(&mut self, index: LogIndex, entry: &Self::Entry);
 
+    /// The last entry that no reader with a cursor in this state still needs; `None`: none does. Retention keeps what follows it
+    /// for twice as long as anything else.
+    fn read_by_all(&self) -> Option<LogIndex> {
+        None
+    }
+
     /// All pages ever written, in the order of their ids.
     fn pages(&self) -> Vec<Page>;
 

@@ -7,7 +7,8 @@ use prost::Message as _;
 
 use crate::{LogIndex, Timestamp, wire};
 
-/// Samples kept of a group. Entries go with the next sample, so later than their age by a sixtieth of it at most.
+/// Samples kept of a group over the longest age that is asked for. Entries go with the next sample, so later than their age by
+/// a sixtieth of that at most.
 const SAMPLES_MAX: u32 = 64;
 
 /// Where a group stood when, oldest first.

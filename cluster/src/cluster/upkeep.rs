@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::Core;
+use super::clocks::far_clocks;
 use super::retention::{Samples, later};
 use crate::shard::Raft;
 use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine, Timestamp};
@@ -14,6 +15,9 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 const SPREAD_INTERVAL: Duration = Duration::from_secs(2);
+/// So many times as long as anything else is kept what a reader of the state still needs.
+const READERS_WAIT: u32 = 2;
+const CLOCK_INTERVAL: Duration = Duration::from_millis(500);
 /// A preferred leader takes over only when it lacks fewer entries than this.
 const TRANSFER_LAG_MAX: u64 = 16;
 
@@ -21,6 +25,7 @@ pub(super) fn start<S: StateMachine>(core: &Arc<Core<S>>) {
     core.spawn(checkpoint(Arc::clone(core)));
     core.spawn(retain(Arc::clone(core)));
     core.spawn(spread_leaders(Arc::clone(core)));
+    core.spawn(follow_on_a_wrong_clock(Arc::clone(core)));
 }
 
 fn handles<S: StateMachine>(core: &Core<S>) -> Vec<ShardHandle<S>> {
@@ -94,11 +99,18 @@ async fn retain_group<G: StateMachine>(group: &ShardHandle<G>, limits: &mut Limi
         Samples::default()
     });
     limits.now = limits.now.max(samples.newest());
-    if samples.add(limits.now, applied, limits.age) {
+    if samples.add(limits.now, applied, limits.age.saturating_mul(READERS_WAIT)) {
         group.log.note_samples(samples.encode());
     }
-    let mut upto = LogIndex(applied.0.saturating_sub(limits.entries_max));
-    upto = upto.max(samples.older_than(limits.now, limits.age));
+    let old = |times: u32| {
+        let surplus = applied.0.saturating_sub(limits.entries_max.saturating_mul(u64::from(times)));
+        LogIndex(surplus).max(samples.older_than(limits.now, limits.age.saturating_mul(times)))
+    };
+    let mut upto = old(1);
+    if let Some(read) = group.view().state.read_by_all() {
+        // A reader that is behind holds the log up, but not for ever.
+        upto = upto.min(read).max(old(READERS_WAIT));
+    }
     if limits.over.contains(&group.id()) {
         // The older half goes.
         upto = upto.max(LogIndex(group.first_index().0.midpoint(applied.0)));
@@ -137,11 +149,13 @@ async fn spread_leaders<S: StateMachine>(core: Arc<Core<S>>) {
             return;
         }
         let preferred = core.meta_view.borrow().shards.clone();
+        let far = far_clocks(&core.peers.clocks_ahead());
         for group in handles(&core) {
             let Some(leader) = preferred.get(&group.id()).and_then(|replicas| replicas.first()).copied() else {
                 continue;
             };
-            let misplaced = group.leadership().borrow().is_ready && leader != core.config.node;
+            let misplaced =
+                group.leadership().borrow().is_ready && leader != core.config.node && !far.contains(&leader);
             let is_near = || lags(&group.raft).iter().any(|(node, lag)| *node == leader && *lag <= TRANSFER_LAG_MAX);
             if misplaced && core.peers.is_reachable(leader) && is_near() {
                 hand_over(&group, leader).await;
@@ -151,18 +165,37 @@ async fn spread_leaders<S: StateMachine>(core: Arc<Core<S>>) {
     }
 }
 
+/// Gives all leaderships away for as long as this node's clock is far from the others'.
+async fn follow_on_a_wrong_clock<S: StateMachine>(core: Arc<Core<S>>) {
+    let mut was_far = false;
+    loop {
+        tokio::time::sleep(CLOCK_INTERVAL).await;
+        let ahead_us = core.peers.clocks_ahead();
+        let is_far = far_clocks(&ahead_us).contains(&core.config.node);
+        if is_far && !was_far {
+            tracing::error!(?ahead_us, "this node's clock is wrong: it leads no shard until the clock is set right");
+        }
+        if is_far {
+            give_up_leaders_once(&core).await;
+        }
+        was_far = is_far;
+    }
+}
+
 /// Hands every leadership of this node to the reachable replica that lacks least; ends when none is left.
 pub(super) async fn give_up_leaders<S: StateMachine>(core: &Core<S>) {
-    loop {
-        let mut left = give_up_leader(core, &core.meta).await;
-        for group in handles(core) {
-            left |= give_up_leader(core, &group).await;
-        }
-        if !left {
-            return;
-        }
+    while give_up_leaders_once(core).await {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Whether this node led a group that somebody else could lead.
+async fn give_up_leaders_once<S: StateMachine>(core: &Core<S>) -> bool {
+    let mut left = give_up_leader(core, &core.meta).await;
+    for group in handles(core) {
+        left |= give_up_leader(core, &group).await;
+    }
+    left
 }
 
 /// Whether the group was led by this node and somebody else could.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kvarter_cluster::{
-    Cluster, ClusterConfig, DamagedBytes, InitialNode, LogIndex, NodeId, Page, PageContent, PageId, PageTable,
-    PeerHandler, Ports, ProposeError, ShardHandle, ShardId, StartError, StateMachine, TlsIdentity,
+    Clock, Cluster, ClusterConfig, DamagedBytes, InitialNode, LogIndex, NodeId, Page, PageContent, PageId, PageTable,
+    PeerHandler, Ports, ProposeError, ShardHandle, ShardId, StartError, StateMachine, Timestamp, TlsIdentity,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -85,6 +86,20 @@ pub(crate) struct Fleet {
     shards: u32,
     retention_entries: u64,
     links: Option<Links>,
+    /// How far each node's clock is ahead, microseconds; may be set at any time.
+    clocks: BTreeMap<u64, Arc<AtomicI64>>,
+}
+
+/// The machine's clock, set wrong.
+struct WrongClock {
+    right: Arc<dyn Clock>,
+    ahead_us: Arc<AtomicI64>,
+}
+
+impl Clock for WrongClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.right.now().0 + self.ahead_us.load(Ordering::Relaxed))
+    }
 }
 
 impl Fleet {
@@ -116,7 +131,12 @@ impl Fleet {
             shards,
             retention_entries: 1_000_000,
             links: None,
+            clocks: (1..=nodes).map(|node| (node, Arc::default())).collect(),
         }
+    }
+
+    pub(crate) fn set_clock_ahead(&self, node: u64, ahead: i64) {
+        self.clocks[&node].store(ahead, Ordering::Relaxed);
     }
 
     /// A fleet whose links have switches.
@@ -128,7 +148,9 @@ impl Fleet {
     }
 
     fn ports(&self, node: u64) -> Ports {
-        self.links.as_ref().map_or_else(Ports::system, |links| links.ports(node))
+        let ports = self.links.as_ref().map_or_else(Ports::system, |links| links.ports(node));
+        let clock = WrongClock { right: Arc::clone(&ports.clock), ahead_us: Arc::clone(&self.clocks[&node]) };
+        Ports { clock: Arc::new(clock), ..ports }
     }
 
     pub(crate) fn with_retention_entries(mut self, entries: u64) -> Self {

@@ -261,3 +261,22 @@ async fn a_node_whose_checkpoints_are_garbage_waits_for_a_peer_and_loses_nothing
     assert_eq!(notes[5_000..], ["while it is away", "after"]);
     fleet.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_wrong_leads_nothing_until_it_is_set_right() {
+    let mut fleet = Fleet::new(3, 6);
+    fleet.start_all().await;
+    let leads = |node: u64| {
+        let shards = fleet.node(node).shards();
+        let shards = shards.borrow();
+        shards.values().filter(|shard| shard.leadership().borrow().is_ready).count()
+    };
+    eventually("each node leads its share", || (1..=3).all(|node| leads(node) == 2)).await;
+    for ahead in [600_000_000, -600_000_000] {
+        fleet.set_clock_ahead(1, ahead);
+        eventually("the others lead", || leads(1) == 0 && leads(2) + leads(3) == 6).await;
+        fleet.set_clock_ahead(1, 0);
+        eventually("it leads again", || leads(1) == 2).await;
+    }
+    fleet.stop_all().await;
+}
