@@ -11,6 +11,9 @@ use super::failure::explained;
 use super::output::Output;
 use super::table::Table;
 
+/// Districts of a shard that are named for people; JSON has them all.
+const DISTRICTS_SHOWN_MAX: usize = 6;
+
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ClusterCommand {
     /// Nodes, shards, leaders and districts, as one node sees them
@@ -92,17 +95,27 @@ fn print_status(status: &ClusterStatus, output: &mut Output) -> std::io::Result<
         let leader = shard.leader.map_or_else(|| "NONE".to_owned(), |leader| leader.to_string());
         let replicas = shard.replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let districts = status.districts.iter().filter(|district| district.shard == shard.shard);
-        let districts = districts.map(|district| super::target::short(&district.name)).collect::<Vec<_>>().join(",");
+        let names: Vec<_> = districts.map(|district| super::target::short(&district.name)).collect();
         shards.row([
             shard_name(shard.shard),
             leader,
             replicas,
             shard.term.to_string(),
             shard.applied_index.to_string(),
-            districts,
+            first_of(&names),
         ]);
     }
     output.table(&shards)
+}
+
+/// The first names, and how many more there are: a row stays a line.
+fn first_of(names: &[impl AsRef<str>]) -> String {
+    let (first, rest) = names.split_at(names.len().min(DISTRICTS_SHOWN_MAX));
+    let mut text = first.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(",");
+    if !rest.is_empty() {
+        text += &format!(" and {} more", rest.len());
+    }
+    text
 }
 
 /// The meta group has the number 0.
