@@ -198,6 +198,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn many_districts_are_counted_and_not_named() {
+        assert_eq!(first_of(&["a", "b"]), "a,b");
+        assert_eq!(first_of(&["a", "b", "c", "d", "e", "f", "g", "h"]), "a,b,c,d,e,f and 2 more");
+        assert_eq!(first_of(&[""; 0]), "");
+    }
+
+    #[test]
     fn a_shard_without_leader_is_not_healthy() {
         let node = NodeStatus { id: 1, reachable: true, ..NodeStatus::default() };
         let shard = ShardStatus { shard: 1, leader: Some(1), ..ShardStatus::default() };
