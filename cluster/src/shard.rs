@@ -19,7 +19,7 @@ use crate::replica::{Replica, ReplicaStore};
 use crate::state::state_hash;
 use crate::{LogIndex, NodeId, ShardId, StateMachine, Term, View};
 
-/// How long a new leader waits between two tries to confirm itself.
+/// How long a leader waits between two tries to confirm itself, or to write.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) type Raft<S> = openraft::Raft<Types, ReplicaStore<S>>;
@@ -109,11 +109,24 @@ impl<S: StateMachine> ShardHandle<S> {
     /// term is applied only behind it. Dropping the future does not withdraw the entry.
     pub async fn propose(&self, term: Term, payload: Bytes) -> Result<LogIndex, ProposeError> {
         let unknown = ProposeError::Unknown { shard: self.shard };
-        let outcome = tokio::time::timeout(self.outcome_timeout, self.outcome(term, payload)).await;
-        outcome.unwrap_or(Err(unknown))
+        let leads = || {
+            let leadership = self.leadership.borrow();
+            leadership.is_ready && leadership.term == term
+        };
+        let outcome = async {
+            loop {
+                match self.write(term, payload.clone()).await {
+                    // Refused by a leader whose lease has run out, as just after an election, or that is handing over: it
+                    // may lead on.
+                    Err(ProposeError::NotLeader { .. }) if leads() => tokio::time::sleep(CONFIRM_INTERVAL).await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        tokio::time::timeout(self.outcome_timeout, outcome).await.unwrap_or(Err(unknown))
     }
 
-    async fn outcome(&self, term: Term, payload: Bytes) -> Result<LogIndex, ProposeError> {
+    async fn write(&self, term: Term, payload: Bytes) -> Result<LogIndex, ProposeError> {
         let shard = self.shard;
         let (responder, complete) = ProgressResponder::complete_only();
         let leader = LeaderId { term: term.0, node_id: self.node.0 };
