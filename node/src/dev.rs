@@ -35,6 +35,7 @@ Examples:
   kvarter dev                                        play a small town until Ctrl-C
   kvarter dev --clean --speed 600                    begin anew, ten minutes in a second
   kvarter dev --for 60s --json                       one minute, then a JSON object for programs
+  kvarter dev --idle                                 no town: a cluster for your own load
   kvarter dev --replay data --speed max              real readings, as fast as the cluster can
   kvarter dev --replay data --day 2014-09-02 --json  one day of them, then the figures
 
@@ -62,6 +63,9 @@ pub struct DevArguments {
     /// Print one JSON object with the figures of the run as the last line on standard output
     #[arg(long)]
     json: bool,
+    /// Play nothing: the cluster runs for other programs until Ctrl-C
+    #[arg(long, conflicts_with_all = ["play_time", "json", "replay", "speed", "seed"])]
+    idle: bool,
     /// Play the readings of the Aarhus files in this directory instead of the built-in town
     #[arg(long, value_name = "DIR")]
     replay: Option<PathBuf>,
@@ -89,8 +93,9 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     let home = Home::open(&arguments.data, &options)?;
     home.check_addresses()?;
     let play = match &arguments.replay {
-        Some(dir) => Play::replay(dir, arguments.day, arguments.speed)?,
-        None => Play::town(arguments.seed, arguments.speed, home.clock_file())?,
+        _ if arguments.idle => None,
+        Some(dir) => Some(Play::replay(dir, arguments.day, arguments.speed)?),
+        None => Some(Play::town(arguments.seed, arguments.speed, home.clock_file())?),
     };
     let program = std::env::current_exe().context("the program's own file is not known")?;
     let ending = Ending { play_time: arguments.play_time, with_play: arguments.json || arguments.play_time.is_some() };

@@ -76,8 +76,9 @@ impl Session {
         }
     }
 
-    /// Plays until the end, and stops the processes. `None`: interrupted before all was played.
-    pub(super) async fn run(mut self, play: Play) -> anyhow::Result<Option<Summary>> {
+    /// Plays until the end, and stops the processes; without a play, the cluster runs until it is interrupted. `None`: no
+    /// play, or interrupted before all was played.
+    pub(super) async fn run(mut self, play: Option<Play>) -> anyhow::Result<Option<Summary>> {
         let outcome = Box::pin(self.play(play)).await;
         self.console.keep();
         self.console.say(&"stopping the nodes")?;
@@ -93,7 +94,7 @@ impl Session {
         Ok(summary)
     }
 
-    async fn play(&mut self, play: Play) -> anyhow::Result<Option<Summary>> {
+    async fn play(&mut self, play: Option<Play>) -> anyhow::Result<Option<Summary>> {
         let dir = self.home.dir().display().to_string();
         self.console.say(&format_args!("certificates, data and logs are in {dir}"))?;
         let config = Profile::load(&self.home.client_profile())?.client_config()?;
@@ -103,6 +104,11 @@ impl Session {
         let Some(formed) = self.drive_until_stop(formation::formed(&observer)).await? else { return Ok(None) };
         formed.with_context(|| format!("no cluster; the nodes' logs are in {dir}"))?;
 
+        let Some(play) = play else {
+            self.console.say(&"the cluster has formed; it runs until Ctrl-C")?;
+            self.drive_until_stop(std::future::pending::<()>()).await?;
+            return Ok(None);
+        };
         let (scene, devices) = (play.scene().to_owned(), play.device_count());
         self.console.say(&format_args!("the cluster has formed; registering the {devices} devices of the {scene}"))?;
         let Some(prepared) = self.drive_until_stop(Box::pin(play.prepare(&client))).await? else { return Ok(None) };
