@@ -1,7 +1,8 @@
 //! The command line of `kvarter-sim`. Each subcommand has its own file.
+mod compare_data;
 mod count;
 mod load;
-mod play;
+mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,17 +29,19 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Play(play::PlayArgs),
+    Run(run::RunArgs),
     Load(load::LoadArgs),
     Count(count::CountArgs),
+    CompareData(compare_data::CompareDataArgs),
 }
 
 impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Play(args) => args.run().await,
+            Command::Run(args) => args.run().await,
             Command::Load(args) => args.run().await,
             Command::Count(args) => args.run(),
+            Command::CompareData(args) => args.run(),
         }
     }
 }

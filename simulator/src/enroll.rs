@@ -18,11 +18,22 @@ pub enum EnrollError {
 
 /// Registers all `devices`; those that were registered before stay as they are.
 pub async fn register(client: &Client, devices: Vec<v1::Device>) -> Result<(), EnrollError> {
-    let mut registrations = Vec::with_capacity(devices.len());
-    for devices in devices.chunks(DEVICES_PER_CALL) {
-        registrations.extend(client.register(devices.to_vec()).await.map_err(EnrollError::NotRegistered)?);
+    register_each(client, devices.into_iter()).await
+}
+
+/// The same for devices that are made one after the other. Ends at the first call in which one is refused.
+pub(crate) async fn register_each(
+    client: &Client,
+    mut devices: impl Iterator<Item = v1::Device>,
+) -> Result<(), EnrollError> {
+    loop {
+        let part: Vec<v1::Device> = devices.by_ref().take(DEVICES_PER_CALL).collect();
+        if part.is_empty() {
+            return Ok(());
+        }
+        let registrations = client.register(part).await.map_err(EnrollError::NotRegistered)?;
+        none_refused(registrations.iter().map(|registered| (registered.name.as_str(), registered.error.as_str())))?;
     }
-    none_refused(registrations.iter().map(|registered| (registered.name.as_str(), registered.error.as_str())))
 }
 
 /// Opens a stream and attaches `devices` (full names) under their places. Returns their shards too, in the same order.
