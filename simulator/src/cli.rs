@@ -1,8 +1,9 @@
 //! The command line of `kvarter-sim`. Each subcommand has its own file.
 mod compare;
+mod compare_data;
 mod count;
 mod load;
-mod play;
+mod run;
 mod scale;
 
 use std::path::PathBuf;
@@ -30,21 +31,23 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Play(play::PlayArgs),
+    Run(run::RunArgs),
     Load(load::LoadArgs),
     Compare(compare::CompareArgs),
     Scale(scale::ScaleArgs),
     Count(count::CountArgs),
+    CompareData(compare_data::CompareDataArgs),
 }
 
 impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Play(args) => args.run().await,
+            Command::Run(args) => args.run().await,
             Command::Load(args) => args.run().await,
             Command::Compare(args) => args.run().await,
             Command::Scale(args) => args.run().await,
             Command::Count(args) => args.run(),
+            Command::CompareData(args) => args.run(),
         }
     }
 }

@@ -31,7 +31,7 @@ pub use payload::Payload;
 pub use plan::{ComparePlan, Setting};
 pub use report::{Comparison, Contrast, Round};
 use system::{Clients, System};
-pub use turn::{PhaseFigures, Shape, Shapes, TurnFigures};
+pub use turn::{PhaseFigures, RequestShape, RequestShapes, TurnFigures};
 
 /// Time for a system to write after its processes were started.
 const START_MAX: Duration = Duration::from_secs(180);

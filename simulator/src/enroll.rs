@@ -8,6 +8,8 @@ const DEVICES_PER_CALL: usize = 500;
 const DISTRICTS_PER_CALL: usize = 50;
 /// Calls on their way at a time: enough that every shard has one to decide while others travel.
 const CALLS_MAX: usize = 24;
+/// Devices whose registrations are in memory at a time.
+const DEVICES_HELD_MAX: usize = 50_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
@@ -39,6 +41,20 @@ pub async fn register(client: &Client, devices: Vec<v1::Device>) -> Result<(), E
         let registered =
             ended.expect("a call does not panic and is not aborted").map_err(EnrollError::NotRegistered)?;
         none_refused(registered.iter().map(|registered| (registered.name.as_str(), registered.error.as_str())))?;
+    }
+}
+
+/// The same for devices that are made one after the other, too many to hold them all.
+pub(crate) async fn register_each(
+    client: &Client,
+    mut devices: impl Iterator<Item = v1::Device>,
+) -> Result<(), EnrollError> {
+    loop {
+        let part: Vec<v1::Device> = devices.by_ref().take(DEVICES_HELD_MAX).collect();
+        if part.is_empty() {
+            return Ok(());
+        }
+        register(client, part).await?;
     }
 }
 

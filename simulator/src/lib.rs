@@ -1,44 +1,62 @@
-//! The city as its devices see it: a seeded town or replayed files, played into a cluster through the public API.
+//! The city as its devices see it: a seeded city or replayed files, played into a cluster through the public API.
 //!
 //! Start at [`World`] for what is simulated, at [`Load`] for load without a city, at [`ComparePlan`] for another system
 //! beside Kvarter. Nothing here knows the inside of a node.
+mod calendar;
+mod causes;
+mod charger;
+mod city;
 mod clock;
 mod compare;
 mod device;
+mod dials;
+mod draw;
 mod enroll;
-mod lamp;
+mod fidelity;
 mod latency;
 mod load;
+mod measure;
+mod order;
 mod page;
 mod player;
+mod preset;
+mod price;
 mod profile;
+mod registers;
 mod replay;
 mod resources;
 mod scale;
+mod scenario;
+mod setpoints;
 mod signal;
 mod street;
-mod town;
+mod sun;
 mod traffic;
+mod weather;
 mod world;
 
 pub use clock::{WorldClock, town_start, wall_clock};
 pub use compare::{
-    CompareError, ComparePlan, Comparison, Contrast, EntriesFigures, Payload, PhaseFigures, Round, Setting, Shape,
-    Shapes, Tell, TurnFigures, WriteFailed,
+    CompareError, ComparePlan, Comparison, Contrast, EntriesFigures, Payload, PhaseFigures, RequestShape,
+    RequestShapes, Round, Setting, Tell, TurnFigures, WriteFailed,
 };
 pub use device::{DeviceIndex, Place, SimulatedDevice};
+pub use dials::{Dials, Obedience};
 pub use enroll::{EnrollError, open_attached, register};
-pub use lamp::{LEVEL_ARGUMENT, Order, OrderRefused, SET_LEVEL};
+pub use fidelity::{Fidelity, Fit};
 pub use latency::{Latencies, LatencySummary};
 pub use load::{
     Bits, Ledger, Load, LoadError, LoadOutcome, LoadPhase, LoadPlan, LoadProgress, LoadReport, LoadSecond, LoadStudy,
     PlanError, RateSearch, ReadReport, SearchResult, Serial, Trial, load_attribute,
 };
+pub use order::{Argument, LEVEL_ARGUMENT, Order, OrderRefused, SET_LEVEL};
 pub use page::{Axis, Line, Page, Plot};
 pub use player::{NotASpeed, PlayError, PlayOptions, PlayReport, PlayStatus, Player, Speed};
+pub use preset::{NotAPreset, Preset};
 pub use profile::{Profile, ProfileError};
 pub use replay::{FileTally, NotADay, ReplayError, ReplaySpan};
 pub use resources::{NodeProcess, NodeProcesses, Usage, UsageError, UsagePoint, UsageWatch};
 pub use scale::{DevicesFigures, Scale, ScalePlan, ShardsFigures};
-pub use signal::{CatalogMismatch, Signal, SignalCatalog, SimulatedKind, TimedReading};
-pub use world::World;
+pub use scenario::{Scenario, ScenarioError};
+pub use signal::{CatalogMismatch, Shape, Signal, SignalCatalog, SimulatedKind, TimedReading, Value};
+pub use world::{CityOptions, World};

@@ -1,4 +1,4 @@
-//! Plays a world into a cluster: registers its devices, sends what they measure, lets its lamps obey.
+//! Plays a world into a cluster: registers its devices, sends what they measure, lets them obey.
 //!
 //! Start at [`Player::prepare`]. Each lane is a gateway stream that speaks for a part of the devices. One loop (`stage`) owns
 //! the world and never waits for the cluster, so commands are heard while readings wait for room:
@@ -14,15 +14,14 @@ mod pace;
 mod report;
 mod stage;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kvarter_api::{ApiError, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::device::{DeviceIndex, SimulatedDevice};
-use crate::enroll::{EnrollError, register};
+use crate::device::DeviceIndex;
+use crate::enroll::{EnrollError, register_each};
 use crate::signal::{CatalogMismatch, SignalCatalog};
 use crate::world::World;
 use lane::Lane;
@@ -56,6 +55,7 @@ pub struct Player {
     world: World,
     catalog: SignalCatalog,
     lanes: Vec<Lane>,
+    seating: Seating,
     options: PlayOptions,
 }
 
@@ -63,30 +63,54 @@ impl Player {
     /// Registers the devices of `world`, opens the streams and attaches each device to one.
     pub async fn prepare(client: &Client, world: World, options: PlayOptions) -> Result<Self, PlayError> {
         let catalog = SignalCatalog::resolve(&client.kinds().await?)?;
-        let devices = world.devices();
-        register(client, devices.iter().map(SimulatedDevice::registration).collect()).await?;
-        let lane_count = options.lanes.max(1) as usize;
+        register_each(client, world.devices().map(|device| device.registration())).await?;
+        let seating = Seating { lanes: options.lanes.max(1) };
         let mut lanes = Vec::new();
-        for number in 0..lane_count {
-            let own: Vec<DeviceIndex> =
-                (0..).map(DeviceIndex).take(devices.len()).skip(number).step_by(lane_count).collect();
-            lanes.push(Lane::open(client, &world, own).await?);
+        for number in 0..seating.lanes {
+            lanes.push(Lane::open(client, &world, seating, number).await?);
         }
-        Ok(Self { world, catalog, lanes, options })
+        Ok(Self { world, catalog, lanes, seating, options })
     }
 
     /// Plays until the world ends or `stop`, then waits, within the patience, until everything that was sent has its outcome
-    /// and the lamps have been left alone for a second. `status` follows.
+    /// and the devices have been left alone for a second. `status` follows.
     pub async fn run(self, stop: &CancellationToken, status: &watch::Sender<PlayStatus>) -> PlayReport {
-        Stage::new(self.world, self.catalog, self.lanes, self.options).play(stop, status).await
+        Stage::new(self.world, self.catalog, (self.lanes, self.seating), self.options).play(stop, status).await
     }
 }
 
-/// Where each device is attached: number of the lane and alias on its stream.
-fn places(lanes: &[Lane]) -> BTreeMap<DeviceIndex, (usize, u32)> {
-    let of_lane = |(number, lane): (usize, &Lane)| {
-        let aliases: Vec<_> = (0..).zip(lane.devices()).map(|(alias, device)| (*device, (number, alias))).collect();
-        aliases
-    };
-    lanes.iter().enumerate().flat_map(of_lane).collect()
+/// Where each device is attached: the lanes take turns.
+#[derive(Clone, Copy, Debug)]
+struct Seating {
+    /// At least 1.
+    lanes: u32,
+}
+
+impl Seating {
+    /// Number of the lane and alias on its stream.
+    fn of(self, device: DeviceIndex) -> (usize, u32) {
+        ((device.0 % self.lanes) as usize, device.0 / self.lanes)
+    }
+
+    /// The device behind an alias of a lane; none when no world is so large.
+    fn device(self, lane: usize, alias: u32) -> Option<DeviceIndex> {
+        let lane = u32::try_from(lane).ok()?;
+        alias.checked_mul(self.lanes)?.checked_add(lane).map(DeviceIndex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_device_is_found_behind_its_alias() {
+        let seating = Seating { lanes: 3 };
+        for device in (0..50).map(DeviceIndex) {
+            let (lane, alias) = seating.of(device);
+            assert!(lane < 3);
+            assert_eq!(seating.device(lane, alias), Some(device));
+        }
+        assert_eq!(seating.device(1, u32::MAX), None);
+    }
 }

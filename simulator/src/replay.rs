@@ -2,7 +2,7 @@
 //!
 //! Each file is played in its own order and the two are merged by time. Observation times are those of the files: UTC for
 //! traffic; parking names no zone and is taken as UTC too. `files` reads the rows, `tally` foretells the outcomes.
-mod files;
+pub(crate) mod files;
 mod tally;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +14,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::device::{DeviceIndex, SimulatedDevice};
-use crate::signal::{Signal, SimulatedKind, TimedReading};
+use crate::signal::{Signal, SimulatedKind, TimedReading, Value};
 use crate::street::Street;
 use files::{GARAGES, ParkingRow, SEGMENTS, SegmentRow, TRAFFIC, TrafficRow};
 pub use tally::FileTally;
@@ -186,11 +186,16 @@ impl Devices {
         let of_row = |row: &TrafficRow| {
             let (observed, device) = (row.ts_utc, self.segments[&row.report_id]);
             [
-                (Signal::VehicleCount, row.vehicle_count),
-                (Signal::VehicleSpeed, row.avg_speed_kmh),
-                (Signal::TravelTime, row.median_travel_s),
+                (Signal::FlowIntensity, row.vehicle_count),
+                (Signal::FlowSpeed, row.avg_speed_kmh),
+                (Signal::FlowTravelTime, row.median_travel_s),
             ]
-            .map(|(signal, value)| TimedReading { observed, device, signal, value })
+            .map(|(signal, number)| TimedReading {
+                observed,
+                device,
+                signal,
+                value: Value::Number(number),
+            })
         };
         rows.flat_map(of_row).collect()
     }
@@ -198,8 +203,8 @@ impl Devices {
     fn parking_readings<'a>(&self, rows: impl Iterator<Item = &'a ParkingRow>) -> Vec<TimedReading> {
         let of_row = |row: &ParkingRow| {
             let (observed, device) = (row.update_time, self.garages[&row.garage_code]);
-            [(Signal::OccupiedSpots, row.vehicle_count), (Signal::TotalSpots, row.total_spaces)]
-                .map(|(signal, value)| TimedReading { observed, device, signal, value })
+            [(Signal::GarageOccupied, row.vehicle_count), (Signal::GarageSpots, row.total_spaces)]
+                .map(|(signal, number)| TimedReading { observed, device, signal, value: Value::Number(number) })
         };
         rows.flat_map(of_row).collect()
     }

@@ -14,7 +14,7 @@ use crate::compare::drive::Pace;
 use crate::compare::kvarter::KvarterCluster;
 use crate::compare::system::{Clients, System};
 use crate::compare::turn::measure;
-use crate::compare::{CompareError, Payload, PhaseFigures, Shape, Tell};
+use crate::compare::{CompareError, Payload, PhaseFigures, RequestShape, Tell};
 use crate::resources::Usage;
 
 const CLIENTS: usize = 256;
@@ -107,7 +107,7 @@ impl ScalePlan {
         let begun = Instant::now();
         let writers = cluster.writers(&clients).await?;
         let prepare_s = begun.elapsed().as_secs_f64();
-        let shape = Shape { clients: CLIENTS, records_per_request: READINGS_PER_BATCH, leader_only: false };
+        let shape = RequestShape { clients: CLIENTS, records_per_request: READINGS_PER_BATCH, leader_only: false };
         let phase = measure(&cluster, writers, shape, pace, self.warm_up, self.duration).await?;
         let resident = cluster.pids()?.into_iter().map(|pid| Ok(Usage::of(pid)?.resident_bytes));
         let resident = resident.collect::<Result<Vec<u64>, CompareError>>()?;

@@ -1,114 +1,114 @@
 //! What simulated devices measure, and how the cluster's catalog numbers it.
 //!
-//! The simulation knows kinds and attributes by name only. `SignalCatalog` looks the numbers and value types up once, when
-//! the catalog of the running cluster has been read, so a reading costs an array access and no search.
-use jiff::Timestamp;
+//! The simulation knows kinds and attributes by name only (`table` has them all). `SignalCatalog` looks the numbers up once,
+//! when the catalog of the running cluster has been read, so a reading costs an array access and no search.
+mod table;
+
+use jiff::{SignedDuration, Timestamp};
 use kvarter_api::v1;
 
-use crate::device::DeviceIndex;
+use crate::device::{DeviceIndex, Place};
+pub use table::{Signal, SimulatedKind};
 
-/// Kinds of the built-in catalog that the simulation has devices of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SimulatedKind {
-    TrafficFlowSensor,
-    Luminaire,
-    Garage,
-    WasteContainer,
-    AirQuality,
-    Weather,
+/// Attributes that the catalog expects no regular report of are reported once a day.
+const STATIC_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
+
+/// Which values an attribute takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shape {
+    /// In the unit of the catalog; the bounds may be infinite.
+    Number {
+        minimum: f64,
+        maximum: f64,
+    },
+    Integer {
+        minimum: f64,
+        maximum: f64,
+    },
+    Boolean,
+    Text,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    Point,
 }
 
-impl SimulatedKind {
-    /// Name in the catalog.
-    pub fn name(self) -> &'static str {
+/// A value of a signal, in the unit that the catalog names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// Rounded where the catalog wants an integer.
+    Number(f64),
+    Boolean(bool),
+    /// Place in [`Shape::Choice`].
+    Choice(u8),
+    /// A number as text; zero is the empty text.
+    Label(u32),
+    Point(Place),
+    /// What the kind does not allow: of a wrong type, or no value of an enumeration.
+    Poison,
+}
+
+impl Value {
+    /// The number, if it is one.
+    pub fn number(self) -> Option<f64> {
         match self {
-            Self::TrafficFlowSensor => "traffic_flow_sensor",
-            Self::Luminaire => "luminaire",
-            Self::Garage => "garage",
-            Self::WasteContainer => "waste_container",
-            Self::AirQuality => "air_quality",
-            Self::Weather => "weather",
+            Self::Number(number) => Some(number),
+            Self::Boolean(_) | Self::Choice(_) | Self::Label(_) | Self::Point(_) | Self::Poison => None,
         }
     }
 }
 
-/// One attribute of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Signal {
-    /// Vehicles in 5 minutes.
-    VehicleCount,
-    /// km/h
-    VehicleSpeed,
-    /// Seconds, median over the segment.
-    TravelTime,
-    /// Percent of full light.
-    DimmingLevel,
-    /// Watts.
-    ActivePower,
-    OccupiedSpots,
-    TotalSpots,
-    /// Share of the container, 0 to 1.
-    FillingLevel,
-    /// Micrograms per cubic metre.
-    NitrogenDioxide,
-    /// Micrograms per cubic metre, particles up to 2.5 µm.
-    FineParticles,
-    /// Degrees Celsius.
-    Temperature,
-    /// Share, 0 to 1.
-    RelativeHumidity,
-    /// Lux.
-    Illuminance,
-    /// Metres per second.
-    WindSpeed,
-}
-
 impl Signal {
-    pub const ALL: [Self; 14] = [
-        Self::VehicleCount,
-        Self::VehicleSpeed,
-        Self::TravelTime,
-        Self::DimmingLevel,
-        Self::ActivePower,
-        Self::OccupiedSpots,
-        Self::TotalSpots,
-        Self::FillingLevel,
-        Self::NitrogenDioxide,
-        Self::FineParticles,
-        Self::Temperature,
-        Self::RelativeHumidity,
-        Self::Illuminance,
-        Self::WindSpeed,
-    ];
-
     pub fn kind(self) -> SimulatedKind {
-        match self {
-            Self::VehicleCount | Self::VehicleSpeed | Self::TravelTime => SimulatedKind::TrafficFlowSensor,
-            Self::DimmingLevel | Self::ActivePower => SimulatedKind::Luminaire,
-            Self::OccupiedSpots | Self::TotalSpots => SimulatedKind::Garage,
-            Self::FillingLevel => SimulatedKind::WasteContainer,
-            Self::NitrogenDioxide | Self::FineParticles => SimulatedKind::AirQuality,
-            Self::Temperature | Self::RelativeHumidity | Self::Illuminance | Self::WindSpeed => SimulatedKind::Weather,
-        }
+        self.row().kind
     }
 
     /// Name of the attribute in the catalog entry of [`Signal::kind`].
     pub fn attribute(self) -> &'static str {
+        self.row().attribute
+    }
+
+    pub fn shape(self) -> Shape {
+        self.row().shape
+    }
+
+    /// Time between two reports.
+    pub fn interval(self) -> SignedDuration {
+        match self.row().interval_s {
+            0 => STATIC_INTERVAL,
+            seconds => SignedDuration::from_secs(i64::from(seconds)),
+        }
+    }
+
+    /// The bounds of a number; none for other shapes.
+    pub(crate) fn range(self) -> Option<(f64, f64)> {
+        match self.shape() {
+            Shape::Number { minimum, maximum } | Shape::Integer { minimum, maximum } => Some((minimum, maximum)),
+            Shape::Boolean | Shape::Text | Shape::Choice(_) | Shape::Point => None,
+        }
+    }
+
+    /// The value of an enumeration by its text.
+    pub(crate) fn choice(self, text: &str) -> Option<Value> {
+        let Shape::Choice(texts) = self.shape() else { return None };
+        let place = texts.iter().position(|one| *one == text)?;
+        u8::try_from(place).ok().map(Value::Choice)
+    }
+
+    fn row(self) -> &'static table::Row {
+        &Self::ROWS[self as usize]
+    }
+}
+
+impl Shape {
+    /// The type that the catalog must give to the attribute.
+    pub fn value_type(self) -> v1::ValueType {
         match self {
-            Self::VehicleCount => "intensity",
-            Self::VehicleSpeed => "averageVehicleSpeed",
-            Self::TravelTime => "travelTime",
-            Self::DimmingLevel => "dimmingLevel",
-            Self::ActivePower => "activePower",
-            Self::OccupiedSpots => "occupiedSpotNumber",
-            Self::TotalSpots => "totalSpotNumber",
-            Self::FillingLevel => "fillingLevel",
-            Self::NitrogenDioxide => "no2",
-            Self::FineParticles => "pm25",
-            Self::Temperature => "temperature",
-            Self::RelativeHumidity => "relativeHumidity",
-            Self::Illuminance => "illuminance",
-            Self::WindSpeed => "windSpeed",
+            Self::Number { .. } => v1::ValueType::Number,
+            Self::Integer { .. } => v1::ValueType::Integer,
+            Self::Boolean => v1::ValueType::Boolean,
+            Self::Text => v1::ValueType::Text,
+            Self::Choice(_) => v1::ValueType::Enum,
+            Self::Point => v1::ValueType::Point,
         }
     }
 }
@@ -116,11 +116,11 @@ impl Signal {
 /// A value that a device measured at a moment of the simulated world.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TimedReading {
+    /// By the device's own clock.
     pub observed: Timestamp,
     pub device: DeviceIndex,
     pub signal: Signal,
-    /// In the unit of the signal; rounded where the catalog wants an integer.
-    pub value: f64,
+    pub value: Value,
 }
 
 /// The cluster's catalog does not have what the simulation measures.
@@ -130,52 +130,67 @@ pub enum CatalogMismatch {
     KindMissing { kind: &'static str },
     #[error("kind {kind} of the cluster's catalog has no attribute {attribute}")]
     AttributeMissing { kind: &'static str, attribute: &'static str },
-    #[error("attribute {attribute} of kind {kind} is neither a number nor an integer in the cluster's catalog")]
-    NotNumeric { kind: &'static str, attribute: &'static str },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Numbered {
-    number: u32,
-    is_integer: bool,
+    #[error("attribute {attribute} of kind {kind} has another type in the cluster's catalog")]
+    OtherType { kind: &'static str, attribute: &'static str },
 }
 
 /// Attribute numbers of all signals, resolved against one catalog.
 #[derive(Clone, Debug)]
 pub struct SignalCatalog {
-    numbered: [Numbered; Signal::ALL.len()],
+    numbers: [u32; Signal::ALL.len()],
 }
 
 impl SignalCatalog {
     /// Finds every signal in `kinds`; the first that is missing is the error.
     pub fn resolve(kinds: &[v1::Kind]) -> Result<Self, CatalogMismatch> {
-        let mut numbered = [Numbered { number: 0, is_integer: false }; Signal::ALL.len()];
+        let mut numbers = [0; Signal::ALL.len()];
         for signal in Signal::ALL {
-            numbered[signal as usize] = find(kinds, signal)?;
+            numbers[signal as usize] = find(kinds, signal)?;
         }
-        Ok(Self { numbered })
+        Ok(Self { numbers })
     }
 
     /// The reading as the gateway stream carries it, for the device attached under `alias`.
     pub fn encode(&self, reading: &TimedReading, alias: u32) -> v1::Reading {
-        let Numbered { number, is_integer } = self.numbered[reading.signal as usize];
-        let value = if is_integer {
-            #[expect(clippy::cast_possible_truncation, reason = "saturates; measured values are far below 2^53")]
-            let whole = reading.value.round() as i64;
-            v1::reading::Value::Integer(whole)
-        } else {
-            v1::reading::Value::Number(reading.value)
-        };
-        v1::Reading { alias, attribute: number, observed_us: reading.observed.as_microsecond(), value: Some(value) }
+        let value = encode_value(reading.value, reading.signal.shape());
+        let observed_us = reading.observed.as_microsecond();
+        v1::Reading { alias, attribute: self.number(reading.signal), observed_us, value: Some(value) }
+    }
+
+    /// The signal with this number in the kind.
+    pub(crate) fn signal(&self, kind: SimulatedKind, number: u32) -> Option<Signal> {
+        Signal::ALL.into_iter().find(|signal| signal.kind() == kind && self.number(*signal) == number)
     }
 
     /// Number of the attribute in its kind.
     pub fn number(&self, signal: Signal) -> u32 {
-        self.numbered[signal as usize].number
+        self.numbers[signal as usize]
     }
 }
 
-fn find(kinds: &[v1::Kind], signal: Signal) -> Result<Numbered, CatalogMismatch> {
+fn encode_value(value: Value, shape: Shape) -> v1::reading::Value {
+    use v1::reading::Value as Wire;
+    match (value, shape) {
+        (Value::Number(number), Shape::Integer { .. }) => {
+            #[expect(clippy::cast_possible_truncation, reason = "saturates; measured values are far below 2^53")]
+            let whole = number.round() as i64;
+            Wire::Integer(whole)
+        }
+        (Value::Number(number), _) => Wire::Number(number),
+        (Value::Boolean(boolean), _) => Wire::Boolean(boolean),
+        (Value::Choice(place), Shape::Choice(texts)) => {
+            Wire::Text(texts.get(usize::from(place)).copied().unwrap_or("unknown value").to_owned())
+        }
+        (Value::Label(0), _) => Wire::Text(String::new()),
+        (Value::Label(label), _) => Wire::Text(label.to_string()),
+        (Value::Point(Place { latitude, longitude }), _) => Wire::Point(v1::Point { latitude, longitude }),
+        // Text is wrong for all but texts and enumerations; a place is wrong for text, this word for an enumeration.
+        (Value::Poison, Shape::Text) => Wire::Boolean(true),
+        (Value::Poison | Value::Choice(_), _) => Wire::Text("poison".to_owned()),
+    }
+}
+
+fn find(kinds: &[v1::Kind], signal: Signal) -> Result<u32, CatalogMismatch> {
     let (kind, attribute) = (signal.kind().name(), signal.attribute());
     let entry = kinds.iter().find(|entry| entry.name == kind).ok_or(CatalogMismatch::KindMissing { kind })?;
     let found = entry
@@ -183,61 +198,12 @@ fn find(kinds: &[v1::Kind], signal: Signal) -> Result<Numbered, CatalogMismatch>
         .iter()
         .find(|entry| entry.name == attribute)
         .ok_or(CatalogMismatch::AttributeMissing { kind, attribute })?;
-    match found.r#type() {
-        v1::ValueType::Number => Ok(Numbered { number: found.number, is_integer: false }),
-        v1::ValueType::Integer => Ok(Numbered { number: found.number, is_integer: true }),
-        v1::ValueType::Unspecified
-        | v1::ValueType::Boolean
-        | v1::ValueType::Text
-        | v1::ValueType::Enum
-        | v1::ValueType::Point => Err(CatalogMismatch::NotNumeric { kind, attribute }),
+    if found.r#type() == signal.shape().value_type() {
+        Ok(found.number)
+    } else {
+        Err(CatalogMismatch::OtherType { kind, attribute })
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    /// A catalog with exactly the signals of the simulation; counts are integers.
-    pub(crate) fn kinds() -> Vec<v1::Kind> {
-        let mut attributes: BTreeMap<&str, Vec<v1::Attribute>> = BTreeMap::new();
-        for signal in Signal::ALL {
-            let of_kind = attributes.entry(signal.kind().name()).or_default();
-            let r#type = if signal == Signal::VehicleCount { v1::ValueType::Integer } else { v1::ValueType::Number };
-            of_kind.push(v1::Attribute {
-                number: u32::try_from(of_kind.len() + 1).unwrap(),
-                name: signal.attribute().to_owned(),
-                r#type: r#type.into(),
-                ..Default::default()
-            });
-        }
-        let kind = |(name, attributes): (&str, _)| v1::Kind { name: name.to_owned(), attributes, ..Default::default() };
-        attributes.into_iter().map(kind).collect()
-    }
-
-    #[test]
-    fn every_signal_has_its_own_place_in_the_table() {
-        for (place, signal) in Signal::ALL.into_iter().enumerate() {
-            assert_eq!(signal as usize, place);
-        }
-    }
-
-    #[test]
-    fn integers_are_rounded_and_numbers_kept() {
-        let catalog = SignalCatalog::resolve(&kinds()).unwrap();
-        let reading =
-            |signal| TimedReading { observed: Timestamp::UNIX_EPOCH, device: DeviceIndex(0), signal, value: 3.6 };
-        assert_eq!(catalog.encode(&reading(Signal::VehicleCount), 7).value, Some(v1::reading::Value::Integer(4)));
-        assert_eq!(catalog.encode(&reading(Signal::VehicleSpeed), 7).value, Some(v1::reading::Value::Number(3.6)));
-    }
-
-    #[test]
-    fn a_catalog_without_the_attribute_is_named() {
-        let mut kinds = kinds();
-        kinds.iter_mut().find(|kind| kind.name == "luminaire").unwrap().attributes.clear();
-        let missing = CatalogMismatch::AttributeMissing { kind: "luminaire", attribute: "dimmingLevel" };
-        assert_eq!(SignalCatalog::resolve(&kinds).unwrap_err(), missing);
-    }
-}
+pub(crate) mod tests;

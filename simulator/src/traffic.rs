@@ -1,16 +1,12 @@
-//! The city's daily rhythm: how much traffic flows and how fast, by local time, and how light it is.
+//! The city's daily rhythm: how much traffic flows and how fast, by local time.
 //!
 //! The curves are medians over 391 road segments of Aarhus, August and September 2014, derived from the five-minute archive
 //! of the City of Aarhus (Open Data DK, CC BY 4.0), collected by the CityPulse project: the mean of each hour over the mean of
 //! the segment, and its mean speed over the segment's 85th percentile.
-use std::sync::LazyLock;
-
-use jiff::Timestamp;
-use jiff::civil::{DateTime, Weekday};
-use jiff::tz::TimeZone;
+use crate::calendar::{DayType, LocalTime};
 
 /// One value for each hour of a local day; the value of an hour holds at its middle.
-type Hours = [f64; 24];
+pub(crate) type Hours = [f64; 24];
 
 struct DayCurve {
     flow: Hours,
@@ -61,71 +57,48 @@ const SUNDAY: DayCurve = DayCurve {
     ],
 };
 
-/// Danish time by the rule of the European Union, so that no time zone database is needed.
-static DANISH_TIME: LazyLock<TimeZone> =
-    LazyLock::new(|| TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("the rule is a valid POSIX time zone"));
-
-/// Civil time in Denmark.
-pub(crate) fn danish_time(moment: Timestamp) -> DateTime {
-    moment.to_zoned(DANISH_TIME.clone()).datetime()
-}
-
 /// Traffic as a multiple of the segment's mean over the week.
-pub(crate) fn flow_multiplier(local: DateTime) -> f64 {
-    at_hour(&day_curve(local.weekday()).flow, local)
+pub(crate) fn flow_multiplier(local: &LocalTime) -> f64 {
+    at_hour(&day_curve(local.day_type).flow, local.hour)
 }
 
 /// Mean speed as a share of the free flow.
-pub(crate) fn speed_share(local: DateTime) -> f64 {
-    at_hour(&day_curve(local.weekday()).speed, local)
+pub(crate) fn speed_share(local: &LocalTime) -> f64 {
+    at_hour(&day_curve(local.day_type).speed, local.hour)
 }
 
-fn day_curve(weekday: Weekday) -> &'static DayCurve {
-    match weekday {
-        Weekday::Monday | Weekday::Tuesday | Weekday::Wednesday | Weekday::Thursday => &MONDAY_TO_THURSDAY,
-        Weekday::Friday => &FRIDAY,
-        Weekday::Saturday => &SATURDAY,
-        Weekday::Sunday => &SUNDAY,
+fn day_curve(day_type: DayType) -> &'static DayCurve {
+    match day_type {
+        DayType::MondayToThursday => &MONDAY_TO_THURSDAY,
+        DayType::Friday => &FRIDAY,
+        DayType::Saturday => &SATURDAY,
+        DayType::Sunday => &SUNDAY,
     }
 }
 
 /// Interpolates between the middles of the hours; at the ends of a day its own first and last hour are joined.
-fn at_hour(hours: &Hours, local: DateTime) -> f64 {
-    let since_middle = hour_of_day(local) + 23.5;
+pub(crate) fn at_hour(hours: &Hours, hour: f64) -> f64 {
+    let since_middle = hour + 23.5;
     let share = since_middle.fract();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 23 and 48")]
     let before = since_middle as usize;
     hours[before % 24] * (1.0 - share) + hours[(before + 1) % 24] * share
 }
 
-/// Local hour with its fraction, 0 to 24.
-pub(crate) fn hour_of_day(local: DateTime) -> f64 {
-    f64::from(local.hour()) + f64::from(local.minute()) / 60.0 + f64::from(local.second()) / 3600.0
-}
-
-/// Sine of the sun's height above the horizon at `latitude` and `longitude` (degrees); below zero at night.
-///
-/// Declination by Cooper's formula and no equation of time: right within a degree, which is some minutes of dusk.
-pub(crate) fn sun_height(moment: Timestamp, latitude: f64, longitude: f64) -> f64 {
-    let utc = moment.to_zoned(TimeZone::UTC).datetime();
-    let day = f64::from(utc.date().day_of_year());
-    let declination = 23.45_f64.to_radians() * ((284.0 + day) / 365.0 * std::f64::consts::TAU).sin();
-    let hour_angle = ((hour_of_day(utc) - 12.0) * 15.0 + longitude).to_radians();
-    let latitude = latitude.to_radians();
-    latitude.sin() * declination.sin() + latitude.cos() * declination.cos() * hour_angle.cos()
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+    use jiff::Timestamp;
+
     use super::*;
 
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
+    fn flow(moment: Timestamp) -> f64 {
+        flow_multiplier(&LocalTime::of(moment))
     }
 
     #[test]
     fn weekday_peaks_are_at_eight_and_fifteen_local_time() {
-        let flow = |text| flow_multiplier(danish_time(at(text)));
+        let flow = |text: &str| flow(text.parse().unwrap());
         assert!((flow("2014-09-02T06:30:00Z") - 2.567).abs() < 1e-9, "08:30 summer time");
         assert!((flow("2014-12-02T07:30:00Z") - 2.567).abs() < 1e-9, "08:30 winter time");
         assert!(flow("2014-09-02T13:30:00Z") > 2.3 && flow("2014-09-02T00:30:00Z") < 0.03);
@@ -134,17 +107,10 @@ mod tests {
 
     #[test]
     fn the_curve_does_not_jump_within_a_day() {
-        let midnight = at("2014-09-01T22:00:00Z");
-        let flow = |minutes: i64| flow_multiplier(danish_time(midnight + jiff::SignedDuration::from_mins(minutes)));
+        let midnight: Timestamp = "2014-09-01T22:00:00Z".parse().unwrap();
+        let flow = |minutes: i64| flow(midnight + SignedDuration::from_mins(minutes));
         for minutes in 0..1439 {
             assert!((flow(minutes) - flow(minutes + 1)).abs() < 0.03, "minute {minutes}");
         }
-    }
-
-    #[test]
-    fn the_sun_is_up_at_noon_and_down_at_midnight() {
-        let height = |text| sun_height(at(text), 56.15, 10.2);
-        assert!(height("2014-06-21T11:20:00Z") > 0.82 && height("2014-06-21T23:20:00Z") < 0.0);
-        assert!(height("2014-12-21T11:20:00Z") > 0.15 && height("2014-12-21T16:00:00Z") < 0.0);
     }
 }

@@ -1,76 +1,138 @@
-//! The simulated city: its devices, what they measure next, and the lamps that obey orders.
+//! The simulated city: its devices, what they measure next, and how they obey.
 //!
 //! A world knows no network and no wall clock; the `player` takes it through time.
 use std::path::Path;
 
 use jiff::Timestamp;
 
+use crate::city::City;
+use crate::city::plan::Plan;
 use crate::device::{DeviceIndex, SimulatedDevice};
-use crate::lamp::{Lamps, Order, OrderRefused};
+use crate::dials::{Dials, Obedience};
+use crate::order::{self, Argument, Order, OrderRefused};
+use crate::preset::{Counts, Preset};
 use crate::replay::{FileTally, Replay, ReplayError, ReplaySpan};
-use crate::signal::TimedReading;
-use crate::town::Town;
+use crate::scenario::Scenario;
+use crate::signal::{Signal, SimulatedKind, TimedReading};
+
+/// What lamps report in a replay.
+const LAMP_SIGNALS: [Signal; 2] = [Signal::LuminaireDimmingLevel, Signal::LuminaireActivePower];
+
+/// Which city to simulate.
+#[derive(Clone, Debug)]
+pub struct CityOptions {
+    pub seed: u64,
+    pub preset: Preset,
+    /// In all; the preset's own number without.
+    pub devices: Option<u32>,
+    pub dials: Dials,
+    pub scenario: Option<Scenario>,
+}
 
 #[derive(Clone, Debug)]
 pub struct World {
-    devices: Vec<SimulatedDevice>,
-    lamps: Lamps,
     source: Source,
     start: Timestamp,
 }
 
-/// Where the sensors' readings come from.
+/// Where the readings come from.
 #[derive(Clone, Debug)]
 enum Source {
-    Town(Town),
-    Replay(Replay),
+    City(Box<City>),
+    Replay(Box<Recorded>),
+}
+
+/// Recorded readings of sensors, and the lamps beside them, which are simulated.
+#[derive(Clone, Debug)]
+struct Recorded {
+    replay: Replay,
+    devices: Vec<SimulatedDevice>,
+    /// In order; the lamp with place n is number n of `lights`.
+    lamps: Vec<DeviceIndex>,
+    lights: City,
 }
 
 impl World {
-    /// The built-in town of `seed`, from the moment `start` on, without end.
+    /// The built-in village of `seed`, from the moment `start` on, without end.
     pub fn town(seed: u64, start: Timestamp) -> Self {
-        let (town, devices) = Town::new(seed, start);
-        Self::new(devices, Source::Town(town), start)
+        let options =
+            CityOptions { seed, preset: Preset::Village, devices: None, dials: Dials::default(), scenario: None };
+        Self::city(&options, start)
+    }
+
+    /// The city of `options`, from the moment `start` on, without end.
+    pub fn city(options: &CityOptions, start: Timestamp) -> Self {
+        let usual = options.preset.counts();
+        let counts = options.devices.map_or(usual, |devices| usual.scaled(devices));
+        let CityOptions { seed, preset, dials, scenario, .. } = options;
+        let plan = Plan::new(preset.name(), *seed, preset.centre(), counts);
+        let city = City::new(*seed, plan, start, &Signal::ALL, dials.clone(), scenario.as_ref());
+        Self { source: Source::City(Box::new(city)), start }
     }
 
     /// The readings of the files in `dir` that were observed in `span`; without one, those of the traffic file's days.
     pub fn replay(dir: &Path, span: Option<ReplaySpan>) -> Result<Self, ReplayError> {
         let (replay, devices) = Replay::load(dir, span)?;
         let start = replay.start();
-        Ok(Self::new(devices, Source::Replay(replay), start))
+        let is_lamp = |(_, device): &(u32, &SimulatedDevice)| device.kind == SimulatedKind::Luminaire;
+        let lamps: Vec<_> = (0..).zip(&devices).filter(is_lamp).map(|(number, _)| DeviceIndex(number)).collect();
+        let count = u32::try_from(lamps.len()).expect("a city has fewer lamps than 2^32");
+        let plan = Plan::new("replay", 0, Preset::Aarhus.centre(), Counts::only(&[(SimulatedKind::Luminaire, count)]));
+        let lights = City::new(0, plan, start, &LAMP_SIGNALS, Dials::none(), None);
+        Ok(Self { source: Source::Replay(Box::new(Recorded { replay, devices, lamps, lights })), start })
     }
 
-    fn new(devices: Vec<SimulatedDevice>, source: Source, start: Timestamp) -> Self {
-        let lamps = Lamps::switched_on(&devices, start);
-        Self { devices, lamps, source, start }
+    pub fn device_count(&self) -> u32 {
+        match &self.source {
+            Source::City(city) => city.plan().device_count(),
+            Source::Replay(recorded) => {
+                u32::try_from(recorded.devices.len()).expect("a replay has fewer devices than 2^32")
+            }
+        }
     }
 
-    /// Indexed by [`DeviceIndex`].
-    pub fn devices(&self) -> &[SimulatedDevice] {
-        &self.devices
+    /// The device as it is registered; `device` is below the number of devices.
+    pub fn device(&self, device: DeviceIndex) -> SimulatedDevice {
+        match &self.source {
+            Source::City(city) => city.plan().describe(device),
+            Source::Replay(recorded) => recorded.devices[device.as_usize()].clone(),
+        }
+    }
+
+    pub fn kind(&self, device: DeviceIndex) -> SimulatedKind {
+        match &self.source {
+            Source::City(city) => city.plan().role(device).0,
+            Source::Replay(recorded) => recorded.devices[device.as_usize()].kind,
+        }
+    }
+
+    /// All devices in the order of their [`DeviceIndex`], each made when it is asked for.
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = SimulatedDevice> + '_ {
+        (0..self.device_count()).map(|number| self.device(DeviceIndex(number)))
     }
 
     pub fn start(&self) -> Timestamp {
         self.start
     }
 
-    /// When the next reading is observed; none when the source has ended, though lamps would report for ever.
+    /// When the next report is due; none when a replay has ended, though lamps would report for ever.
     pub fn next_due(&self) -> Option<Timestamp> {
-        let source = self.source.next_due()?;
-        Some(self.lamps.next_due().map_or(source, |lamps| lamps.min(source)))
+        match &self.source {
+            Source::City(city) => city.next_due(),
+            Source::Replay(recorded) => {
+                let source = recorded.replay.next_due()?;
+                Some(recorded.lights.next_due().map_or(source, |lamps| lamps.min(source)))
+            }
+        }
     }
 
-    /// Appends the readings up to and including `until`, in time order except where a file has late rows.
+    /// Appends the readings that arrive up to and including `until`, in the order of their arrival. Late ones were observed
+    /// before.
     pub fn step(&mut self, until: Timestamp, readings: &mut Vec<TimedReading>) {
-        while let Some(due) = self.source.next_due() {
-            let lamp_is_next = self.lamps.next_due().is_some_and(|lamp| lamp < due);
-            if self.next_due().is_none_or(|next| next > until) {
-                break;
-            }
-            if lamp_is_next {
-                self.lamps.report_next(readings);
-            } else {
-                self.source.measure_next(readings);
+        while self.next_due().is_some_and(|due| due <= until) {
+            match &mut self.source {
+                Source::City(city) => city.report_next(readings),
+                Source::Replay(recorded) => recorded.report_next(readings),
             }
         }
     }
@@ -82,76 +144,76 @@ impl World {
         order: &Order,
         at: Timestamp,
         readings: &mut Vec<TimedReading>,
-    ) -> Result<(), OrderRefused> {
-        self.lamps.execute(device, order, at, readings)
+    ) -> Result<Obedience, OrderRefused> {
+        match &mut self.source {
+            Source::City(city) => city.execute(device, order, at, readings),
+            Source::Replay(recorded) => {
+                let unknown = || OrderRefused::UnknownAction { action: order.action.clone() };
+                let lamp = recorded.lamp(device).ok_or_else(unknown)?;
+                recorded.with_lights(readings, |lights, readings| lights.execute(lamp, order, at, readings))
+            }
+        }
     }
 
-    /// The outcomes that the files of a replay must have; empty for a town.
+    /// Lets a device follow a wish for one of its attributes.
+    pub fn follow(
+        &mut self,
+        device: DeviceIndex,
+        signal: Signal,
+        wanted: &Argument,
+        at: Timestamp,
+        readings: &mut Vec<TimedReading>,
+    ) -> Result<Obedience, OrderRefused> {
+        let wish = order::wish(signal, wanted)?;
+        match &mut self.source {
+            Source::City(city) => Ok(city.obey(device, wish, at, readings)),
+            Source::Replay(recorded) => {
+                let attribute = signal.attribute();
+                let lamp = recorded.lamp(device).ok_or(OrderRefused::NotWritable { attribute })?;
+                Ok(recorded.with_lights(readings, |lights, readings| lights.obey(lamp, wish, at, readings)))
+            }
+        }
+    }
+
+    /// The outcomes that the files of a replay must have; empty for a city.
     pub fn tallies(&self) -> &[FileTally] {
         match &self.source {
-            Source::Town(_) => &[],
-            Source::Replay(replay) => replay.tallies(),
+            Source::City(_) => &[],
+            Source::Replay(recorded) => recorded.replay.tallies(),
         }
     }
 }
 
-impl Source {
-    fn next_due(&self) -> Option<Timestamp> {
-        match self {
-            Self::Town(town) => town.next_due(),
-            Self::Replay(replay) => replay.next_due(),
+impl Recorded {
+    fn report_next(&mut self, readings: &mut Vec<TimedReading>) {
+        let (source, lamp) = (self.replay.next_due(), self.lights.next_due());
+        if lamp.is_some_and(|lamp| source.is_some_and(|source| lamp < source)) {
+            self.with_lights(readings, City::report_next);
+        } else {
+            self.replay.measure_next(readings);
         }
     }
 
-    fn measure_next(&mut self, readings: &mut Vec<TimedReading>) {
-        match self {
-            Self::Town(town) => town.measure_next(readings),
-            Self::Replay(replay) => replay.measure_next(readings),
+    /// The number of a lamp among the lights; none for a sensor.
+    fn lamp(&self, device: DeviceIndex) -> Option<DeviceIndex> {
+        let place = self.lamps.binary_search(&device).ok()?;
+        u32::try_from(place).ok().map(DeviceIndex)
+    }
+
+    /// Gives the readings that `act` makes of the lights the lamps' own numbers.
+    fn with_lights<T>(
+        &mut self,
+        readings: &mut Vec<TimedReading>,
+        act: impl FnOnce(&mut City, &mut Vec<TimedReading>) -> T,
+    ) -> T {
+        let from = readings.len();
+        let done = act(&mut self.lights, readings);
+        for reading in &mut readings[from..] {
+            reading.device = self.lamps[reading.device.as_usize()];
         }
+        done
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use jiff::SignedDuration;
-
-    use super::*;
-    use crate::lamp::{LEVEL_ARGUMENT, SET_LEVEL};
-    use crate::signal::{Signal, SimulatedKind};
-
-    fn start() -> Timestamp {
-        "2025-03-03T00:00:00Z".parse().unwrap()
-    }
-
-    #[test]
-    fn the_trace_does_not_depend_on_the_steps() {
-        let mut whole = Vec::new();
-        World::town(7, start()).step(start() + SignedDuration::from_hours(3), &mut whole);
-        let (mut world, mut parts) = (World::town(7, start()), Vec::new());
-        for minutes in 1..=180 {
-            world.step(start() + SignedDuration::from_mins(minutes), &mut parts);
-        }
-        assert_eq!(whole, parts);
-        assert!(whole.is_sorted_by_key(|reading| reading.observed));
-    }
-
-    #[test]
-    fn lamps_report_beside_the_sensors_and_obey() {
-        let mut world = World::town(7, start());
-        let mut readings = Vec::new();
-        world.step(start() + SignedDuration::from_mins(15), &mut readings);
-        let is_lamp = |device: &SimulatedDevice| device.kind == SimulatedKind::Luminaire;
-        let lamps = world.devices().iter().filter(|device| is_lamp(device)).count();
-        let reports = readings.iter().filter(|reading| reading.signal == Signal::DimmingLevel).count();
-        assert!(reports >= lamps && reports <= 2 * lamps);
-
-        let lamp = DeviceIndex(u32::try_from(world.devices().iter().position(is_lamp).unwrap()).unwrap());
-        let order =
-            Order { action: SET_LEVEL.to_owned(), arguments: BTreeMap::from([(LEVEL_ARGUMENT.to_owned(), 30.0)]) };
-        readings.clear();
-        world.execute(lamp, &order, start() + SignedDuration::from_hours(2), &mut readings).unwrap();
-        assert_eq!(readings.iter().map(|reading| reading.value).next(), Some(30.0));
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::entries::EntriesFigures;
 use super::plan::{BATCH_CLIENTS, ComparePlan, DEVICES, RECORDS_PER_BATCH, Setting};
 use super::system::Clients;
-use super::turn::{PhaseFigures, Shapes, TurnFigures};
+use super::turn::{PhaseFigures, RequestShapes, TurnFigures};
 
 /// The same of both.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -29,8 +29,8 @@ pub struct Round {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     pub setting: Setting,
-    pub etcd_shapes: Option<Shapes>,
-    pub kvarter_shapes: Option<Shapes>,
+    pub etcd_shapes: Option<RequestShapes>,
+    pub kvarter_shapes: Option<RequestShapes>,
     pub rounds: Vec<Round>,
     pub entries: Option<Contrast<EntriesFigures>>,
 }

@@ -16,7 +16,7 @@ const SEARCH: Duration = Duration::from_secs(3);
 
 /// How clients use a system best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Shape {
+pub struct RequestShape {
     pub clients: usize,
     pub records_per_request: u32,
     /// Connected to the leader alone; to all nodes otherwise.
@@ -27,7 +27,7 @@ pub struct Shape {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseFigures {
     #[serde(flatten)]
-    pub shape: Shape,
+    pub shape: RequestShape,
     /// The rate that was asked for; none in a saturating phase.
     pub asked_per_s: Option<f64>,
     pub records_per_s: f64,
@@ -59,9 +59,9 @@ pub struct TurnFigures {
 
 /// The shapes that a system does best with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Shapes {
-    pub single: Shape,
-    pub batched: Shape,
+pub struct RequestShapes {
+    pub single: RequestShape,
+    pub batched: RequestShape,
     /// All that were tried, each for a short time.
     pub tried: Vec<PhaseFigures>,
 }
@@ -72,13 +72,13 @@ pub(super) async fn search<S: System>(
     plan: &ComparePlan,
     has_one_leader: bool,
     tell: &mut impl Tell,
-) -> Result<Shapes, CompareError> {
+) -> Result<RequestShapes, CompareError> {
     let mut tried = Vec::new();
     let targets: &[bool] = if has_one_leader { &[false, true] } else { &[false] };
     let single = SINGLE_CLIENTS.map(|clients| (clients, 1));
     for (clients, records_per_request) in single.into_iter().chain([(BATCH_CLIENTS, RECORDS_PER_BATCH)]) {
         for &leader_only in targets {
-            let shape = Shape { clients, records_per_request, leader_only };
+            let shape = RequestShape { clients, records_per_request, leader_only };
             let figures = drive(system, plan, shape, Pace::Saturating, SEARCH).await?;
             tell.tell(&format!("{}: {figures}", S::NAME));
             tried.push(figures);
@@ -90,14 +90,14 @@ pub(super) async fn search<S: System>(
         best.expect("every size was tried").shape
     };
     let (single, batched) = (best(1), best(RECORDS_PER_BATCH));
-    Ok(Shapes { single, batched, tried })
+    Ok(RequestShapes { single, batched, tried })
 }
 
 /// All phases, and at the end the failover, after which the system is not whole any more.
 pub(super) async fn take<S: System>(
     system: &mut S,
     plan: &ComparePlan,
-    shapes: &Shapes,
+    shapes: &RequestShapes,
     tell: &mut impl Tell,
 ) -> Result<TurnFigures, CompareError> {
     let mut measured = Vec::new();
@@ -121,11 +121,11 @@ pub(super) async fn take<S: System>(
 async fn drive<S: System>(
     system: &mut S,
     plan: &ComparePlan,
-    shape: Shape,
+    shape: RequestShape,
     pace: Pace,
     duration: Duration,
 ) -> Result<PhaseFigures, CompareError> {
-    let Shape { clients, leader_only, .. } = shape;
+    let RequestShape { clients, leader_only, .. } = shape;
     let clients = Clients { leader_only, ..Clients::new(clients, DEVICES, plan.payload) };
     let writers = system.writers(&clients).await?;
     measure(system, writers, shape, pace, plan.warm_up, duration).await
@@ -135,7 +135,7 @@ async fn drive<S: System>(
 pub(crate) async fn measure<S: System>(
     system: &S,
     writers: Vec<S::Writer>,
-    shape: Shape,
+    shape: RequestShape,
     pace: Pace,
     warm_up: Duration,
     duration: Duration,
@@ -150,7 +150,7 @@ pub(crate) async fn measure<S: System>(
     Ok(figures(shape, pace, &outcome, before, after))
 }
 
-fn figures(shape: Shape, pace: Pace, outcome: &PhaseOutcome, before: Usage, after: Usage) -> PhaseFigures {
+fn figures(shape: RequestShape, pace: Pace, outcome: &PhaseOutcome, before: Usage, after: Usage) -> PhaseFigures {
     // The nodes' use is that of the whole phase, its warm-up included, and so are these records.
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 records and bytes")]
     let (acknowledged, written) =
@@ -185,7 +185,7 @@ fn usage<S: System>(system: &S) -> Result<Usage, CompareError> {
 
 impl std::fmt::Display for PhaseFigures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { shape: Shape { clients, records_per_request, leader_only }, latency, .. } = self;
+        let Self { shape: RequestShape { clients, records_per_request, leader_only }, latency, .. } = self;
         write!(f, "{clients} clients")?;
         if *leader_only {
             write!(f, " at the leader")?;

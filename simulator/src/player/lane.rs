@@ -8,6 +8,7 @@ use kvarter_api::{
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::Seating;
 use super::outbox::{Outbox, Parcel};
 use crate::device::DeviceIndex;
 use crate::enroll::{EnrollError, open_attached};
@@ -15,13 +16,11 @@ use crate::world::World;
 
 /// Parcels between stage and speaker: enough that the speaker never waits for the stage's next look.
 const PARCELS_MAX: usize = 4;
-/// How far the lamps' clocks may be from the cluster's: the bound that its nodes keep among themselves.
+/// How far the devices' clocks may be from the cluster's: the bound that its nodes keep among themselves.
 const CLOCK_BOUND: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// By alias.
-    devices: Vec<DeviceIndex>,
     stream: GatewayStream,
     events: GatewayEvents,
 }
@@ -38,8 +37,6 @@ pub(super) struct LaneTasks {
 /// A lane in play.
 #[derive(Debug)]
 pub(super) struct LaneInPlay {
-    /// By alias.
-    pub(super) devices: Vec<DeviceIndex>,
     pub(super) outbox: Outbox,
     pub(super) commands: CommandLedger,
     stream: Arc<GatewayStream>,
@@ -47,15 +44,17 @@ pub(super) struct LaneInPlay {
 }
 
 impl Lane {
-    /// Opens a stream and attaches `devices` under their places.
-    pub(super) async fn open(client: &Client, world: &World, devices: Vec<DeviceIndex>) -> Result<Self, EnrollError> {
-        let names: Vec<String> = devices.iter().map(|device| world.devices()[device.as_usize()].name.clone()).collect();
+    /// Opens a stream and attaches the devices of lane `number` under their aliases.
+    pub(super) async fn open(
+        client: &Client,
+        world: &World,
+        seating: Seating,
+        number: u32,
+    ) -> Result<Self, EnrollError> {
+        let own = (number..world.device_count()).step_by(seating.lanes as usize);
+        let names: Vec<String> = own.map(|device| world.device(DeviceIndex(device)).name).collect();
         let (stream, events, _shards) = open_attached(client, GatewayOptions::default(), &names).await?;
-        Ok(Self { devices, stream, events })
-    }
-
-    pub(super) fn devices(&self) -> &[DeviceIndex] {
-        &self.devices
+        Ok(Self { stream, events })
     }
 
     /// Starts the speaker and the listener; events come out of `heard` with the lane's `number`.
@@ -71,7 +70,7 @@ impl Lane {
         tasks.speakers.spawn(speak(Arc::clone(&stream), parcels));
         tasks.listeners.spawn(listen(number, self.events, heard));
         let commands = CommandLedger::new(CLOCK_BOUND);
-        LaneInPlay { devices: self.devices, outbox, commands, stream, parcels: parcels_tx }
+        LaneInPlay { outbox, commands, stream, parcels: parcels_tx }
     }
 }
 

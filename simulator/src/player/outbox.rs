@@ -11,7 +11,7 @@ pub(super) enum Parcel {
     Acknowledgement(v1::CommandAcknowledgement),
 }
 
-/// Acknowledgements go before readings. The stage stops measuring while an outbox is full; only what lamps report on orders
+/// Acknowledgements go before readings. The stage stops measuring while an outbox is full; only what devices report on orders
 /// comes on top, which the number of open commands bounds.
 #[derive(Debug)]
 pub(super) struct Outbox {

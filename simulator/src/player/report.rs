@@ -18,9 +18,11 @@ pub struct PlayStatus {
     pub lamp_readings: u64,
     /// From handing a batch to its stream to the acknowledgement.
     pub latency: LatencySummary,
-    /// Commands that lamps carried out, and desired states that they followed.
+    /// Commands that devices carried out, and desired states that they followed.
     pub commands_executed: u64,
-    /// Commands that a lamp could not carry out, and said so.
+    /// Orders that a device neither followed nor answered.
+    pub commands_ignored: u64,
+    /// Commands that a device could not carry out, and said so.
     pub commands_failed: u64,
     /// Deliveries that the ledger refused: late, or of a deposed leader.
     pub deliveries_refused: u64,
@@ -49,6 +51,7 @@ pub struct PlayReport {
     pub ack_p99_ms: f64,
     pub commands_executed: u64,
     pub commands_failed: u64,
+    pub commands_ignored: u64,
     pub deliveries_refused: u64,
     pub disconnects: u64,
     pub errors: u64,
@@ -75,6 +78,7 @@ impl PlayReport {
             ack_p99_ms: latency.p99_ms,
             commands_executed: status.commands_executed,
             commands_failed: status.commands_failed,
+            commands_ignored: status.commands_ignored,
             deliveries_refused: status.deliveries_refused,
             disconnects: status.disconnects,
             errors: status.errors,

@@ -1,5 +1,4 @@
 //! The loop that takes a world through time. It owns everything and waits for nothing but time and events.
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::lane::{Lane, LaneInPlay, LaneTasks};
 use super::pace::Pace;
 use super::report::{PlayReport, PlayStatus};
-use super::{PlayOptions, order, places};
+use super::{PlayOptions, Seating, order};
 use crate::clock::wall_clock;
 use crate::device::DeviceIndex;
-use crate::lamp::{Order, OrderRefused};
+use crate::dials::Obedience;
 use crate::latency::Latencies;
 use crate::load::sum_totals;
+use crate::order::OrderRefused;
 use crate::signal::{SignalCatalog, SimulatedKind, TimedReading};
 use crate::world::World;
 
@@ -26,13 +26,13 @@ const BEAT: Duration = Duration::from_millis(10);
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 /// Events of all lanes between the listeners and the stage.
 const EVENTS_MAX: usize = 1_024;
-/// At the end, lamps that were left alone for so long have nothing more to do.
+/// At the end, devices that were left alone for so long have nothing more to do.
 const QUIET: Duration = Duration::from_secs(1);
 
 pub(super) struct Stage {
     world: World,
     catalog: SignalCatalog,
-    places: BTreeMap<DeviceIndex, (usize, u32)>,
+    seating: Seating,
     lanes: Vec<LaneInPlay>,
     heard: mpsc::Receiver<(usize, GatewayEvent)>,
     tasks: LaneTasks,
@@ -45,11 +45,24 @@ pub(super) struct Stage {
     latencies: Latencies,
     status: PlayStatus,
     failures: Vec<String>,
+    /// Answers that their devices take their time for; the number of open commands bounds them.
+    slow: Vec<SlowAnswer>,
+}
+
+/// An answer to a command that is given late.
+struct SlowAnswer {
+    at: Instant,
+    lane: usize,
+    delivery: v1::CommandDelivery,
 }
 
 impl Stage {
-    pub(super) fn new(world: World, catalog: SignalCatalog, lanes: Vec<Lane>, options: PlayOptions) -> Self {
-        let places = places(&lanes);
+    pub(super) fn new(
+        world: World,
+        catalog: SignalCatalog,
+        (lanes, seating): (Vec<Lane>, Seating),
+        options: PlayOptions,
+    ) -> Self {
         let (heard_tx, heard) = mpsc::channel(EVENTS_MAX);
         let mut tasks = LaneTasks::default();
         let start = |(number, lane): (usize, Lane)| lane.start(number, heard_tx.clone(), &mut tasks);
@@ -65,7 +78,8 @@ impl Stage {
             failures: Vec::new(),
             world,
             catalog,
-            places,
+            seating,
+            slow: Vec::new(),
             lanes,
             heard,
             tasks,
@@ -85,6 +99,7 @@ impl Stage {
                     if give_up.is_none() {
                         self.measure();
                     }
+                    self.answer_slowly();
                     self.lanes.iter_mut().for_each(LaneInPlay::flush);
                     let is_ending = stop.is_cancelled() || self.world.next_due().is_none();
                     if give_up.is_none() && is_ending {
@@ -106,7 +121,8 @@ impl Stage {
 
     /// Ended, settled and quiet; or no stream is left to play into.
     fn is_over(&self, give_up: Option<Instant>) -> bool {
-        let is_done = || self.lanes.iter().all(LaneInPlay::is_settled) && self.ordered_at.elapsed() >= QUIET;
+        let is_answered = || self.slow.is_empty() && self.ordered_at.elapsed() >= QUIET;
+        let is_done = || self.lanes.iter().all(LaneInPlay::is_settled) && is_answered();
         !self.failures.is_empty() || give_up.is_some() && is_done()
     }
 
@@ -139,7 +155,7 @@ impl Stage {
     /// Puts readings into the outboxes of their lanes.
     fn take(&mut self, readings: &mut Vec<TimedReading>) {
         for reading in readings.drain(..) {
-            let (lane, alias) = self.places[&reading.device];
+            let (lane, alias) = self.seating.of(reading.device);
             self.lanes[lane].outbox.push(self.catalog.encode(&reading, alias));
             if reading.signal.kind() == SimulatedKind::Luminaire {
                 self.status.lamp_readings += 1;
@@ -178,21 +194,7 @@ impl Stage {
     fn obey_command(&mut self, lane: usize, delivery: v1::CommandDelivery) {
         self.ordered_at = Instant::now();
         match self.lanes[lane].commands.admit(&delivery, SystemTime::from(wall_clock())) {
-            Admission::Execute => {
-                let (outcome, detail) = match self.execute(lane, delivery.alias, &order::from_command(&delivery)) {
-                    Ok(()) => {
-                        self.status.commands_executed += 1;
-                        (v1::CommandOutcome::Succeeded, String::new())
-                    }
-                    Err(refused) => {
-                        self.status.commands_failed += 1;
-                        (v1::CommandOutcome::Failed, refused.to_string())
-                    }
-                };
-                let lane = &mut self.lanes[lane];
-                let acknowledgement = lane.commands.complete(delivery.alias, delivery.id, outcome, detail);
-                lane.outbox.acknowledge(acknowledgement);
-            }
+            Admission::Execute => self.carry_out(lane, delivery),
             Admission::Answer(acknowledgement) => self.lanes[lane].outbox.acknowledge(acknowledgement),
             Admission::Executing => {}
             Admission::Refuse(refusal) => {
@@ -203,31 +205,90 @@ impl Stage {
         self.lanes[lane].flush();
     }
 
+    /// Lets the device carry out a command and answer it: at once, late, or never.
+    fn carry_out(&mut self, lane: usize, delivery: v1::CommandDelivery) {
+        let order = order::from_command(&delivery);
+        let unknown = OrderRefused::UnknownAction { action: order.action.clone() };
+        let at = self.position;
+        let obeyed = self.with_device(lane, delivery.alias, unknown, |world, device, readings| {
+            world.execute(device, &order, at, readings)
+        });
+        match obeyed {
+            Ok(Obedience::Ignored) => self.status.commands_ignored += 1,
+            Ok(Obedience::Prompt) => {
+                self.status.commands_executed += 1;
+                self.answer(lane, delivery, v1::CommandOutcome::Succeeded, String::new());
+            }
+            Ok(Obedience::Slow(delay)) => {
+                self.status.commands_executed += 1;
+                let delay = Duration::try_from(delay).unwrap_or_default();
+                self.slow.push(SlowAnswer { at: Instant::now() + delay, lane, delivery });
+            }
+            Err(refused) => {
+                self.status.commands_failed += 1;
+                self.answer(lane, delivery, v1::CommandOutcome::Failed, refused.to_string());
+            }
+        }
+    }
+
+    fn answer(&mut self, lane: usize, delivery: v1::CommandDelivery, outcome: v1::CommandOutcome, detail: String) {
+        let lane = &mut self.lanes[lane];
+        let acknowledgement = lane.commands.complete(delivery.alias, delivery.id, outcome, detail);
+        lane.outbox.acknowledge(acknowledgement);
+    }
+
+    /// Gives the slow answers whose time has come.
+    fn answer_slowly(&mut self) {
+        let now = Instant::now();
+        let due: Vec<SlowAnswer> = self.slow.extract_if(.., |answer| answer.at <= now).collect();
+        for SlowAnswer { lane, delivery, .. } in due {
+            self.answer(lane, delivery, v1::CommandOutcome::Succeeded, String::new());
+        }
+    }
+
     fn obey_desired(&mut self, lane: usize, desired: &v1::DesiredState) {
-        let Some(order) = order::from_desired(desired, &self.catalog) else { return };
+        let kind = self.seating.device(lane, desired.alias).filter(|device| device.0 < self.world.device_count());
+        let Some(kind) = kind.map(|device| self.world.kind(device)) else { return };
+        let wishes = order::from_desired(desired, kind, &self.catalog);
+        if wishes.is_empty() {
+            return;
+        }
         self.ordered_at = Instant::now();
         if let Err(refusal) = self.lanes[lane].commands.fence(desired.shard, desired.epoch) {
             tracing::debug!(%refusal, "desired state refused");
             self.status.deliveries_refused += 1;
             return;
         }
-        match self.execute(lane, desired.alias, &order) {
-            Ok(()) => self.status.commands_executed += 1,
-            Err(refused) => {
-                tracing::info!(%refused, "desired state not followed");
-                self.status.commands_failed += 1;
+        let at = self.position;
+        for (signal, wanted) in wishes {
+            let unknown = OrderRefused::NotWritable { attribute: signal.attribute() };
+            let followed = self.with_device(lane, desired.alias, unknown, |world, device, readings| {
+                world.follow(device, signal, &wanted, at, readings)
+            });
+            match followed {
+                Ok(Obedience::Ignored) => self.status.commands_ignored += 1,
+                Ok(Obedience::Prompt | Obedience::Slow(_)) => self.status.commands_executed += 1,
+                Err(refused) => {
+                    tracing::info!(%refused, "desired state not followed");
+                    self.status.commands_failed += 1;
+                }
             }
         }
     }
 
-    /// Lets the device behind `alias` carry out `order` now, in simulated time.
-    fn execute(&mut self, lane: usize, alias: u32, order: &Order) -> Result<(), OrderRefused> {
-        let unknown = || OrderRefused::UnknownAction { action: order.action.clone() };
-        let device = *self.lanes[lane].devices.get(alias as usize).ok_or_else(unknown)?;
+    /// Lets the device behind `alias` do something, and takes what it reports; `unknown` when there is no such device.
+    fn with_device(
+        &mut self,
+        lane: usize,
+        alias: u32,
+        unknown: OrderRefused,
+        act: impl FnOnce(&mut World, DeviceIndex, &mut Vec<TimedReading>) -> Result<Obedience, OrderRefused>,
+    ) -> Result<Obedience, OrderRefused> {
+        let device = self.seating.device(lane, alias).filter(|device| device.0 < self.world.device_count());
         let mut readings = Vec::new();
-        self.world.execute(device, order, self.position, &mut readings)?;
+        let obedience = act(&mut self.world, device.ok_or(unknown)?, &mut readings)?;
         self.take(&mut readings);
-        Ok(())
+        Ok(obedience)
     }
 
     fn refresh_status(&mut self) {

@@ -37,7 +37,8 @@ impl FileTally {
         for reading in readings {
             let of_attribute = seen.entry((reading.device, reading.signal)).or_default();
             tally.readings += 1;
-            if !of_attribute.observations.insert((reading.observed, reading.value.to_bits())) {
+            let bits = reading.value.number().unwrap_or(f64::NAN).to_bits();
+            if !of_attribute.observations.insert((reading.observed, bits)) {
                 tally.duplicate += 1;
             } else if of_attribute.newest.is_some_and(|newest| reading.observed < newest) {
                 tally.late += 1;

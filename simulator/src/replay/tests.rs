@@ -61,9 +61,9 @@ fn files_are_merged_by_time_with_their_own_observation_times() {
     }
     assert_eq!(readings.len(), 9 + 4);
     assert!(readings.is_sorted_by_key(|reading| reading.observed));
-    assert_eq!(readings[6].signal, Signal::OccupiedSpots);
+    assert_eq!(readings[6].signal, Signal::GarageOccupied);
     assert_eq!(readings[6].observed, "2014-09-01T00:03:00Z".parse().unwrap());
-    assert_eq!(readings[12].value.to_bits(), 105.0_f64.to_bits());
+    assert_eq!(readings[12].value, Value::Number(105.0));
 }
 
 #[test]

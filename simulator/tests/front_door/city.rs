@@ -88,7 +88,7 @@ impl KindService for City {
             kind.attributes.push(v1::Attribute {
                 number,
                 name: signal.attribute().to_owned(),
-                r#type: v1::ValueType::Number.into(),
+                r#type: signal.shape().value_type().into(),
                 ..Default::default()
             });
         }
@@ -283,10 +283,10 @@ impl Connection {
 }
 
 fn store(state: &mut State, device: &str, reading: &v1::Reading) -> ReadingOutcome {
-    let Some(v1::reading::Value::Number(number)) = reading.value else { unreachable!("all attributes are numbers") };
+    let bits = bits(reading.value.as_ref().expect("a reading has a value"));
     let key = (device.to_owned(), reading.attribute);
     let observations = state.readings.entry(key.clone()).or_default();
-    if !observations.insert((reading.observed_us, number.to_bits())) {
+    if !observations.insert((reading.observed_us, bits)) {
         return ReadingOutcome::Duplicate;
     }
     let newest = state.newest.entry(key).or_insert(reading.observed_us);
@@ -295,6 +295,17 @@ fn store(state: &mut State, device: &str, reading: &v1::Reading) -> ReadingOutco
     }
     *newest = reading.observed_us;
     ReadingOutcome::Stored
+}
+
+/// Numbers as they are; of other values what tells them apart.
+fn bits(value: &v1::reading::Value) -> u64 {
+    match value {
+        v1::reading::Value::Number(number) => number.to_bits(),
+        v1::reading::Value::Integer(integer) => integer.cast_unsigned(),
+        v1::reading::Value::Boolean(boolean) => u64::from(*boolean),
+        v1::reading::Value::Text(text) => text.bytes().fold(7, |bits, byte| bits * 31 % (1 << 40) + u64::from(byte)),
+        v1::reading::Value::Point(point) => point.latitude.to_bits() ^ point.longitude.to_bits().rotate_left(7),
+    }
 }
 
 fn shard(alias: u32) -> u32 {

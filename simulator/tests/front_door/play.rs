@@ -59,7 +59,7 @@ async fn a_replay_has_the_outcomes_that_its_files_foretell_over_lost_connections
 async fn a_lamp_obeys_a_repeated_command_once_and_reports_its_new_level() {
     let start = "2025-03-03T00:00:00Z".parse().unwrap();
     let world = World::town(7, start);
-    let lamp = world.devices().iter().find(|device| device.kind == SimulatedKind::Luminaire).unwrap().name.clone();
+    let lamp = world.devices().find(|device| device.kind == SimulatedKind::Luminaire).unwrap().name;
     let delivery = v1::CommandDelivery {
         id: "dim".to_owned(),
         action: SET_LEVEL.to_owned(),
@@ -87,6 +87,6 @@ async fn a_lamp_obeys_a_repeated_command_once_and_reports_its_new_level() {
     assert!(
         state.acknowledgements.iter().all(|said| said.id == "dim" && said.outcome() == v1::CommandOutcome::Succeeded)
     );
-    let number = u32::try_from(Signal::DimmingLevel as usize + 1).unwrap();
+    let number = u32::try_from(Signal::LuminaireDimmingLevel as usize + 1).unwrap();
     assert!(state.readings[&(lamp, number)].iter().any(|(_, bits)| *bits == 40.0_f64.to_bits()));
 }

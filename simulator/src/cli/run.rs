@@ -1,12 +1,14 @@
-//! `kvarter-sim play`: a town or a replay, with a line of status every second.
+//! `kvarter-sim run`: a city or a replay, with a line of status every second.
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use kvarter_simulator::{
-    PlayOptions, PlayReport, PlayStatus, Player, Speed, World, WorldClock, town_start, wall_clock,
+    CityOptions, Dials, PlayOptions, PlayReport, PlayStatus, Player, Preset, Scenario, Speed, World, WorldClock,
+    town_start, wall_clock,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -14,17 +16,29 @@ use tokio::time::interval;
 
 use super::{ConnectionArgs, SpanArgs, parse_duration, stop_token};
 
-/// Play a city: the built-in town, or recorded readings with `--replay`
+/// Play a city, or recorded readings with `--replay`
 ///
-/// Registers the city's devices, sends their readings and lets its lamps obey commands. Simulated time never passes real
-/// time: a town begins 30 days ago and slows down when it has caught up.
+/// Registers the city's devices, sends their readings and lets them obey commands. Simulated time never passes real time:
+/// a city begins 30 days ago and slows down when it has caught up.
 #[derive(Debug, Args)]
-pub(super) struct PlayArgs {
+pub(super) struct RunArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Town to build; the same number is the same town
+    /// City to build: village, odense, aarhus or copenhagen
+    #[arg(long, default_value = "village", conflicts_with = "replay")]
+    preset: Preset,
+    /// Devices in all, in the preset's mix; the preset's own number without
+    #[arg(long, value_name = "N", conflicts_with = "replay", value_parser = clap::value_parser!(u32).range(19..=10_000_000))]
+    devices: Option<u32>,
+    /// The same number is the same city
     #[arg(long, default_value_t = 1, conflicts_with = "replay")]
     seed: u64,
+    /// What changes in the city, when and where; see simulator/scenarios
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    scenario: Option<PathBuf>,
+    /// First moment of the city, e.g. 2026-01-15T00:00:00Z; 30 days ago without
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["replay", "clock"])]
+    start: Option<Timestamp>,
     /// Directory with the files of Aarhus: aarhus_traffic_5min.csv, aarhus_traffic_sensors.csv, aarhus_parking.csv
     #[arg(long, value_name = "DIR")]
     replay: Option<PathBuf>,
@@ -39,7 +53,7 @@ pub(super) struct PlayArgs {
     /// Gateway streams side by side
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     streams: u32,
-    /// File that keeps the town's clock, so that the next run goes on from there
+    /// File that keeps the city's clock, so that the next run goes on from there
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     clock: Option<PathBuf>,
     /// Longest wait for open acknowledgements and commands at the end
@@ -50,7 +64,7 @@ pub(super) struct PlayArgs {
     json: bool,
 }
 
-impl PlayArgs {
+impl RunArgs {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let world = self.world()?;
         let client = self.connection.connect().await?;
@@ -77,7 +91,8 @@ impl PlayArgs {
     }
 
     fn world_name(&self) -> String {
-        format!("town {}", self.seed)
+        let devices = self.devices.map(|devices| format!(" of {devices}")).unwrap_or_default();
+        format!("{}{devices} {}", self.preset, self.seed)
     }
 
     fn world(&self) -> anyhow::Result<World> {
@@ -86,7 +101,16 @@ impl PlayArgs {
         }
         let stored = self.clock.as_deref().map(WorldClock::load).transpose()?.flatten();
         let going_on = stored.filter(|clock| clock.world == self.world_name()).map(|clock| clock.simulated);
-        Ok(World::town(self.seed, going_on.unwrap_or_else(|| town_start(wall_clock()))))
+        let start = self.start.or(going_on).unwrap_or_else(|| town_start(wall_clock()));
+        let scenario = self.scenario.as_deref().map(Scenario::load).transpose()?;
+        let options = CityOptions {
+            seed: self.seed,
+            preset: self.preset,
+            devices: self.devices,
+            dials: Dials::default(),
+            scenario,
+        };
+        Ok(World::city(&options, start))
     }
 
     fn show_status(&self, status: &PlayStatus) -> std::io::Result<()> {
@@ -120,7 +144,11 @@ impl PlayArgs {
         writeln!(out, "  rejected            {:>10}", report.readings_rejected)?;
         writeln!(out, "  unanswered          {:>10}", report.readings_unanswered)?;
         writeln!(out, "acknowledged in       {:>10.1} ms (p50), {:.1} ms (p99)", report.ack_p50_ms, report.ack_p99_ms)?;
-        writeln!(out, "commands executed     {:>10}, failed {}", report.commands_executed, report.commands_failed)?;
+        writeln!(
+            out,
+            "commands executed     {:>10}, failed {}, ignored {}",
+            report.commands_executed, report.commands_failed, report.commands_ignored
+        )?;
         if !report.expected.is_empty() {
             let verdict = if report.is_as_expected() { "as the files foretell" } else { "NOT as the files foretell" };
             writeln!(out, "outcomes              {verdict}")?;

@@ -1,0 +1,225 @@
+//! Orders and scenarios close their loops.
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::order::Argument;
+use crate::preset::Preset;
+
+fn start() -> Timestamp {
+    "2025-07-03T00:00:00Z".parse().unwrap()
+}
+
+fn after(minutes: i64) -> Timestamp {
+    start() + SignedDuration::from_mins(minutes)
+}
+
+fn village(scenario: Option<&Scenario>) -> City {
+    let plan = Plan::new("village", 7, Preset::Village.centre(), Preset::Village.counts());
+    City::new(7, plan, start(), &Signal::ALL, Dials::none(), scenario)
+}
+
+/// What device 0 of the signal's kind shows at a moment.
+fn shown(city: &mut City, signal: Signal, at: Timestamp) -> Value {
+    city.registers.extend(at, &city.course);
+    if signal.kind() == SimulatedKind::EvCharger {
+        city.advance_charger(0, at);
+    }
+    let sky = city.sky(at);
+    city.site(signal.kind(), 0, at, &sky).value(signal)
+}
+
+fn number(city: &mut City, signal: Signal, at: Timestamp) -> f64 {
+    shown(city, signal, at).number().unwrap()
+}
+
+fn tell(city: &mut City, kind: SimulatedKind, action: &str, arguments: &[(&str, Argument)], at: Timestamp) {
+    let arguments: BTreeMap<_, _> = arguments.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let order = Order { action: action.to_owned(), arguments };
+    let mut readings = Vec::new();
+    let device = city.plan.device(kind, 0);
+    assert_eq!(city.execute(device, &order, at, &mut readings), Ok(Obedience::Prompt));
+    assert!(!readings.is_empty() && readings.iter().all(|reading| reading.device == device));
+}
+
+#[test]
+fn a_dimmed_lamp_draws_less_and_its_energy_rises_slower() {
+    let mut city = village(None);
+    let energy = |city: &mut City, minutes| number(city, Signal::LuminaireEnergy, after(minutes));
+    let before = energy(&mut city, 60);
+    let full = energy(&mut city, 120) - before;
+    tell(&mut city, SimulatedKind::Luminaire, "set_level", &[("level", Argument::Number(50.0))], after(60));
+    let dimmed = energy(&mut city, 120) - before;
+    assert!((dimmed / full - 41.0 / 80.0).abs() < 0.3, "{dimmed} kWh against {full}");
+    assert!((number(&mut city, Signal::LuminaireActivePower, after(61)) - 41.0).abs() < 1e-9);
+}
+
+#[test]
+fn an_open_feeder_darkens_its_lamps_and_lightens_its_cabinet() {
+    let mut city = village(None);
+    let before = number(&mut city, Signal::CabinetPower, after(10));
+    let open = [("feeder", Argument::Number(1.0)), ("closed", Argument::Boolean(false))];
+    tell(&mut city, SimulatedKind::Cabinet, "switch_feeder", &open, after(10));
+    assert!(number(&mut city, Signal::LuminaireActivePower, after(11)).abs() < 1e-9);
+    let open_share = number(&mut city, Signal::CabinetPower, after(11)) / before;
+    assert!((open_share - 0.75).abs() < 0.03, "{open_share}");
+}
+
+#[test]
+fn a_battery_empties_at_the_ordered_power_and_stops_at_the_end() {
+    let mut city = village(None);
+    let capacity = number(&mut city, Signal::BatteryCapacity, after(1));
+    tell(&mut city, SimulatedKind::Battery, "set_power", &[("power", Argument::Number(capacity / 4.0))], after(0));
+    assert!((number(&mut city, Signal::BatteryStateOfCharge, after(60)) - 25.0).abs() < 0.1);
+    assert!((number(&mut city, Signal::BatteryActivePower, after(60)) - capacity / 4.0).abs() < 1e-9);
+    assert!(number(&mut city, Signal::BatteryActivePower, after(180)).abs() < 1e-9, "it is empty");
+}
+
+#[test]
+fn a_charger_s_load_follows_its_limit() {
+    let mut city = village(None);
+    let charging =
+        (0..40_000).find(|minute| number(&mut city, Signal::ChargerPower, after(*minute)) > 3_000.0).unwrap();
+    tell(
+        &mut city,
+        SimulatedKind::EvCharger,
+        "set_charging_limit",
+        &[("limit", Argument::Number(1_500.0))],
+        after(charging),
+    );
+    assert!((number(&mut city, Signal::ChargerPower, after(charging)) - 1_500.0).abs() < 1e-9);
+    let register = number(&mut city, Signal::ChargerEnergy, after(charging));
+    let later = number(&mut city, Signal::ChargerEnergy, after(charging + 2));
+    assert!((later - register - 0.05).abs() < 0.02, "{register} {later}");
+}
+
+#[test]
+fn a_building_follows_its_set_point_slowly() {
+    let mut city = village(None);
+    tell(&mut city, SimulatedKind::Building, "set_temperature", &[("setpoint", Argument::Number(26.0))], after(0));
+    let [soon, late] = [30, 24 * 60].map(|minutes| number(&mut city, Signal::BuildingTemperature, after(minutes)));
+    assert!(soon < 22.5 && late > 25.0, "{soon} {late}");
+}
+
+#[test]
+fn a_closed_valve_a_curtailed_plant_and_an_open_meter_stand_still() {
+    let mut city = village(None);
+    tell(&mut city, SimulatedKind::WaterMeter, "set_valve", &[("open", Argument::Boolean(false))], after(0));
+    tell(&mut city, SimulatedKind::Solar, "set_power_limit", &[("limit", Argument::Number(0.0))], after(0));
+    tell(
+        &mut city,
+        SimulatedKind::ElectricityMeter,
+        "set_disconnector",
+        &[("closed", Argument::Boolean(false))],
+        after(0),
+    );
+    for register in [Signal::WaterVolume, Signal::SolarEnergyGenerated, Signal::MeterImport] {
+        let [before, later] = [1, 900].map(|minutes| number(&mut city, register, after(minutes)));
+        assert!((later - before).abs() < 1e-9 && before > 0.0, "{register:?}: {before} {later}");
+    }
+}
+
+#[test]
+fn a_garage_that_lets_no_car_in_empties() {
+    let mut city = village(None);
+    let noon = 11 * 60;
+    tell(&mut city, SimulatedKind::Garage, "set_sign", &[("status", Argument::Text("closed".to_owned()))], after(noon));
+    let [soon, late] = [noon + 1, noon + 240].map(|minutes| number(&mut city, Signal::GarageOccupied, after(minutes)));
+    assert!(late < 0.2 * soon, "{soon} {late}");
+    assert_eq!(shown(&mut city, Signal::GarageStatus, after(noon + 1)), Signal::GarageStatus.choice("closed").unwrap());
+}
+
+#[test]
+fn the_wrong_time_plan_costs_speed() {
+    let mut city = village(None);
+    let mean = |city: &mut City| {
+        (0..60).map(|minute| number(city, Signal::FlowSpeed, after(6 * 60 + minute))).sum::<f64>() / 60.0
+    };
+    let day = mean(&mut city);
+    tell(&mut city, SimulatedKind::TrafficSignal, "set_plan", &[("plan", Argument::Number(2.0))], after(300));
+    let rush = mean(&mut city);
+    tell(&mut city, SimulatedKind::TrafficSignal, "set_plan", &[("plan", Argument::Number(3.0))], after(300));
+    let night = mean(&mut city);
+    assert!(rush > day && day > night, "{rush} {day} {night}");
+}
+
+#[test]
+fn a_bin_with_a_lower_threshold_is_emptied_sooner() {
+    let mut city = village(None);
+    let fullest = |city: &mut City| {
+        (0..14 * 24).map(|hour| number(city, Signal::BinFilling, after(hour * 60))).fold(0.0, f64::max)
+    };
+    let before = fullest(&mut city);
+    let device = city.plan.device(SimulatedKind::WasteContainer, 0);
+    let wish = crate::order::wish(Signal::BinThreshold, &Argument::Number(30.0)).unwrap();
+    city.obey(device, wish, after(0), &mut Vec::new());
+    let after_wish = fullest(&mut city);
+    assert!(after_wish < before, "{after_wish} {before}");
+}
+
+#[test]
+fn the_shipped_scenarios_are_valid_and_change_the_city() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let scenario = Scenario::load(&entry.unwrap().path()).unwrap();
+        let trace = |scenario: Option<&Scenario>| {
+            let plan = Plan::new("village", 7, Preset::Village.centre(), Preset::Village.counts().scaled(100));
+            let mut city = City::new(7, plan, start(), &Signal::ALL, Dials::none(), scenario);
+            let mut readings = Vec::new();
+            while city.next_due().is_some_and(|due| due < after(23 * 60)) {
+                city.report_next(&mut readings);
+            }
+            readings
+        };
+        assert_ne!(trace(None), trace(Some(&scenario)), "{}", scenario.name);
+        names.push(scenario.name);
+    }
+    assert_eq!(names.len(), 6);
+}
+
+fn scenario(text: &str) -> Result<Scenario, crate::scenario::ScenarioError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("scenario.toml");
+    std::fs::write(&file, text).unwrap();
+    Scenario::load(&file)
+}
+
+const HEAD: &str = "name = \"x\"\ndescription = \"y\"\n[[change]]\nat = \"02:00\"\nfor = \"30m\"\n";
+
+#[test]
+fn a_cloudburst_lifts_the_water_and_it_falls_again() {
+    let cloudburst = scenario(&format!("{HEAD}rain_mm_h = 60.0\n")).unwrap();
+    let mut city = village(Some(&cloudburst));
+    // 02:00 of Danish summer is midnight UTC.
+    let [before, peak, later] = [0, 35, 700].map(|minutes| number(&mut city, Signal::FloodLevel, after(minutes)));
+    assert!(peak > before + 0.4 && later < before + 0.2, "{before} {peak} {later}");
+}
+
+#[test]
+fn a_blackout_silences_the_wired_devices_and_all_come_back_at_once() {
+    let text = format!("{HEAD}power = false\n[change.dials]\nreconnect_spread_s = 10.0\n");
+    let mut city = village(Some(&scenario(&text).unwrap()));
+    let mut readings = Vec::new();
+    while city.next_due().is_some_and(|due| due < after(30)) {
+        city.report_next(&mut readings);
+    }
+    assert!(!readings.is_empty() && readings.iter().all(|reading| is_on_radio(reading.signal.kind())));
+    readings.clear();
+    while city.next_due().is_some_and(|due| due < after(30) + SignedDuration::from_secs(10)) {
+        city.report_next(&mut readings);
+    }
+    let back: std::collections::BTreeSet<_> = readings.iter().map(|reading| reading.device).collect();
+    assert!(back.len() as f64 > 0.7 * f64::from(city.plan.device_count()), "{}", back.len());
+}
+
+#[test]
+fn a_scenario_with_a_mistake_is_refused_with_its_name() {
+    let refusal = |text: &str| {
+        let error = anyhow::Error::from(scenario(&format!("{HEAD}{text}")).unwrap_err());
+        format!("{error:#}")
+    };
+    assert!(refusal("rian_mm_h = 3.0").contains("rian_mm_h"), "{}", refusal("rian_mm_h = 3.0"));
+    assert!(refusal("[change.dials]\nlos = 1.0").contains("los"));
+    assert!(refusal("part = [0.5, 0.2]").contains("change 1: part [0.5, 0.2]"));
+    assert!(refusal("ramp = \"20m\"").contains("ramps"));
+}
