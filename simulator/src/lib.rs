@@ -7,9 +7,11 @@ mod enroll;
 mod lamp;
 mod latency;
 mod load;
+mod page;
 mod player;
 mod profile;
 mod replay;
+mod resources;
 mod signal;
 mod street;
 mod town;
@@ -22,10 +24,13 @@ pub use enroll::{EnrollError, open_attached, register};
 pub use lamp::{LEVEL_ARGUMENT, Order, OrderRefused, SET_LEVEL};
 pub use latency::{Latencies, LatencySummary};
 pub use load::{
-    Bits, Ledger, Load, LoadError, LoadOutcome, LoadPlan, LoadProgress, LoadReport, PlanError, Serial, load_attribute,
+    Bits, Ledger, Load, LoadError, LoadOutcome, LoadPhase, LoadPlan, LoadProgress, LoadReport, LoadSecond, LoadStudy,
+    PlanError, RateSearch, ReadReport, SearchResult, Serial, Trial, load_attribute,
 };
+pub use page::{Axis, Line, Page, Plot};
 pub use player::{NotASpeed, PlayError, PlayOptions, PlayReport, PlayStatus, Player, Speed};
 pub use profile::{Profile, ProfileError};
 pub use replay::{FileTally, NotADay, ReplayError, ReplaySpan};
+pub use resources::{NodeProcess, NodeProcesses, Usage, UsageError, UsagePoint, UsageWatch};
 pub use signal::{CatalogMismatch, Signal, SignalCatalog, SimulatedKind, TimedReading};
 pub use world::World;

@@ -5,8 +5,12 @@
 mod lane;
 mod ledger;
 mod plan;
+mod reads;
 mod report;
 mod schedule;
+mod search;
+mod study;
+mod timeline;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,9 +26,15 @@ use crate::enroll::{EnrollError, open_attached, register};
 use lane::{Lane, LaneOutcome};
 pub use ledger::{Bits, Ledger, Serial};
 pub use plan::{LoadPlan, PlanError};
+pub use reads::ReadReport;
+use reads::Reads;
 pub(crate) use report::sum_totals;
 pub use report::{LoadOutcome, LoadProgress, LoadReport};
 use schedule::Schedule;
+pub use search::{RateSearch, Trial};
+pub use study::{LoadPhase, LoadStudy, SearchResult};
+pub use timeline::LoadSecond;
+use timeline::Timeline;
 
 /// Events of one stream that may wait: some seconds of acknowledgements.
 const EVENTS_MAX: usize = 4_096;
@@ -48,6 +58,9 @@ pub struct Load {
     plan: LoadPlan,
     lanes: Vec<Lane>,
     shards: BTreeSet<u32>,
+    warm_up: Duration,
+    timeline: Timeline,
+    reads: Option<Reads>,
 }
 
 impl Load {
@@ -57,15 +70,38 @@ impl Load {
         let attribute = load_attribute(client).await?;
         register(client, plan.registrations().collect()).await?;
         let first_observed_us = wall_clock().as_microsecond();
-        let (mut lanes, mut shards) = (Vec::new(), BTreeSet::new());
+        let timeline = Timeline::default();
+        let mut attaching = JoinSet::new();
         for number in 0..plan.lanes {
             let ledger = Ledger::new(plan.lane_devices(number), first_observed_us);
-            let options = GatewayOptions { events_max: EVENTS_MAX };
-            let (stream, events, of_devices) = open_attached(client, options, ledger.devices()).await?;
-            shards.extend(of_devices);
-            lanes.push(Lane::new(stream, events, ledger, attribute));
+            let (client, timeline) = (client.clone(), timeline.clone());
+            attaching.spawn(async move {
+                let options = GatewayOptions { events_max: EVENTS_MAX };
+                let (stream, events, shards) = open_attached(&client, options, ledger.devices()).await?;
+                Ok::<_, EnrollError>((Lane::new(stream, events, ledger, attribute, timeline), shards))
+            });
         }
-        Ok(Self { plan, lanes, shards })
+        let (mut lanes, mut shards) = (Vec::new(), BTreeSet::new());
+        while let Some(attached) = attaching.join_next().await {
+            let (lane, of_devices) = attached.expect("an attachment does not panic and is not aborted")?;
+            shards.extend(of_devices);
+            lanes.push(lane);
+        }
+        Ok(Self { plan, lanes, shards, warm_up: Duration::ZERO, timeline, reads: None })
+    }
+
+    /// The latencies of readings that are due within `warm_up` are not in the report, but for its seconds.
+    #[must_use]
+    pub fn with_warm_up(self, warm_up: Duration) -> Self {
+        Self { warm_up, ..self }
+    }
+
+    /// Reads twins of the devices too, linearizable, so many in a second.
+    #[must_use]
+    pub fn with_reads(self, client: &Client, reads_per_s: f64) -> Self {
+        let devices = self.plan.device_names().filter_map(|name| name.parse().ok()).collect();
+        let reads = Reads { client: client.clone(), devices, reads_per_s };
+        Self { reads: (reads_per_s > 0.0).then_some(reads), ..self }
     }
 
     /// The shards that the devices belong to.
@@ -85,10 +121,15 @@ impl Load {
         let mut tasks = JoinSet::new();
         let mut totals = Vec::new();
         for lane in self.lanes {
-            let schedule = Schedule::new(self.plan.lane_rate(), self.plan.duration);
+            let schedule = Schedule::new(self.plan.lane_rate(), self.plan.duration, self.warm_up);
             let (totals_tx, totals_rx) = watch::channel(StreamTotals::default());
             totals.push(totals_rx);
             tasks.spawn(lane.run(schedule, self.plan.linger, start, stop.clone(), patience, totals_tx));
+        }
+        let mut reading = JoinSet::new();
+        if let Some(reads) = self.reads {
+            let schedule = Schedule::new(reads.reads_per_s, self.plan.duration, self.warm_up);
+            reading.spawn(reads.run(schedule, start, stop.clone()));
         }
         let mut lanes: Vec<LaneOutcome> = Vec::new();
         let mut ticks = interval(PROGRESS_INTERVAL);
@@ -104,7 +145,8 @@ impl Load {
                 }
             }
         }
-        LoadOutcome::merge(lanes, self.shards.len())
+        let reads = reading.join_all().await.pop();
+        LoadOutcome::merge(lanes, &self.plan, self.shards.len(), self.timeline.summary(), reads)
     }
 }
 

@@ -3,14 +3,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kvarter_api::{
-    ApiError, BatchAcknowledgement, BatchSequence, GatewayEvent, GatewayEvents, GatewayStream, SendError, StreamTotals,
-    v1,
+    AcknowledgedReading, ApiError, BatchAcknowledgement, BatchSequence, GatewayEvent, GatewayEvents, GatewayStream,
+    SendError, StreamTotals, v1,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::schedule::Schedule;
+use super::timeline::Timeline;
 use super::{Ledger, Serial};
 use crate::latency::Latencies;
 
@@ -33,6 +34,7 @@ struct Book {
     batches: Vec<Serial>,
     answered: u64,
     latencies: Latencies,
+    timeline: Timeline,
     disconnects: u64,
     detached: u64,
 }
@@ -53,12 +55,19 @@ pub(super) struct LaneOutcome {
 
 impl Lane {
     /// The devices of `ledger` must be attached to `stream` under their places.
-    pub(super) fn new(stream: GatewayStream, events: GatewayEvents, ledger: Ledger, attribute: u32) -> Self {
+    pub(super) fn new(
+        stream: GatewayStream,
+        events: GatewayEvents,
+        ledger: Ledger,
+        attribute: u32,
+        timeline: Timeline,
+    ) -> Self {
         let book = Book {
             ledger,
             batches: Vec::new(),
             answered: 0,
             latencies: Latencies::default(),
+            timeline,
             disconnects: 0,
             detached: 0,
         };
@@ -199,7 +208,10 @@ impl Book {
     fn hear(&mut self, event: &GatewayEvent, schedule: &Schedule, now: Instant, start: Instant) {
         match event {
             GatewayEvent::Acknowledged(acknowledgement) => self.acknowledge(acknowledgement, schedule, now - start),
-            GatewayEvent::Disconnected(_) => self.disconnects += 1,
+            GatewayEvent::Disconnected(_) => {
+                self.disconnects += 1;
+                self.timeline.disconnected(now - start);
+            }
             GatewayEvent::Detached { .. } => self.detached += 1,
             // Devices of a load obey nobody, and the stream itself sees to the rest.
             GatewayEvent::Command(_)
@@ -215,9 +227,17 @@ impl Book {
         let place = usize::try_from(sequence - 1).expect("as many batches as were sent");
         let first = self.batches[place];
         self.answered += acknowledgement.readings.len() as u64;
+        let rejected = |reading: &&AcknowledgedReading| reading.outcome == v1::ReadingOutcome::Rejected;
+        let rejected = acknowledgement.readings.iter().filter(rejected).count() as u64;
+        let since_due = |reading: &AcknowledgedReading| {
+            elapsed.saturating_sub(schedule.due(Serial(first.0 + u64::from(reading.index))))
+        };
+        self.timeline.answered(elapsed, acknowledgement.readings.iter().map(since_due), rejected);
         for reading in &acknowledgement.readings {
             let serial = Serial(first.0 + u64::from(reading.index));
-            self.latencies.record(elapsed.saturating_sub(schedule.due(serial)));
+            if schedule.is_measured(serial) {
+                self.latencies.record(since_due(reading));
+            }
             match reading.outcome {
                 v1::ReadingOutcome::Stored
                 | v1::ReadingOutcome::Late

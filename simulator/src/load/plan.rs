@@ -61,12 +61,12 @@ impl LoadPlan {
         format!("districts/{}-{}/devices/d-{number}", self.district_prefix, number % self.districts)
     }
 
+    pub(super) fn device_names(&self) -> impl Iterator<Item = String> + '_ {
+        (0..self.devices).map(|number| self.device(number))
+    }
+
     pub(super) fn registrations(&self) -> impl Iterator<Item = v1::Device> + '_ {
-        (0..self.devices).map(|number| v1::Device {
-            name: self.device(number),
-            kind: Self::KIND.to_owned(),
-            ..v1::Device::default()
-        })
+        self.device_names().map(|name| v1::Device { name, kind: Self::KIND.to_owned(), ..v1::Device::default() })
     }
 
     /// A lane's share of the rate.

@@ -4,8 +4,8 @@ use std::time::Duration;
 use kvarter_api::StreamTotals;
 use serde::Serialize;
 
-use super::Ledger;
 use super::lane::LaneOutcome;
+use super::{Ledger, LoadPlan, LoadSecond, ReadReport};
 use crate::latency::{Latencies, LatencySummary};
 
 /// A load on its way.
@@ -23,7 +23,15 @@ pub struct LoadOutcome {
     pub ledgers: Vec<Ledger>,
     /// Why streams ended before their time.
     pub failures: Vec<String>,
+    pub seconds: Vec<LoadSecond>,
+    /// Those of the report.
+    pub latencies: Latencies,
+    /// Of twins, when the load had some.
+    pub reads: Option<ReadReport>,
 }
+
+/// Below this part of it, a rate is not reached: the last readings of a load are acknowledged a little after its end.
+pub(super) const REACHED: f64 = 0.98;
 
 /// The figures of a load. `stored + late + duplicate + rejected + unanswered == sent`, unless a shard accepted readings whose
 /// acknowledgement was lost for good: those count twice.
@@ -40,8 +48,12 @@ pub struct LoadReport {
     pub shards: usize,
     /// From the start to the last acknowledgement.
     pub elapsed_s: f64,
+    /// Readings in a second that the load had to send.
+    pub asked_per_s: f64,
     /// Acknowledged readings in a second of `elapsed_s`.
     pub rate_per_s: f64,
+    /// Whether they are as many as were asked for, give or take a fiftieth.
+    pub is_rate_reached: bool,
     /// From the moment a reading was due to its acknowledgement.
     #[serde(flatten)]
     pub latency: LatencySummary,
@@ -58,7 +70,13 @@ impl LoadProgress {
 }
 
 impl LoadOutcome {
-    pub(super) fn merge(lanes: Vec<LaneOutcome>, shards: usize) -> Self {
+    pub(super) fn merge(
+        lanes: Vec<LaneOutcome>,
+        plan: &LoadPlan,
+        shards: usize,
+        seconds: Vec<LoadSecond>,
+        reads: Option<ReadReport>,
+    ) -> Self {
         let totals = lanes.iter().map(|lane| lane.totals).fold(StreamTotals::default(), sum_totals);
         let mut latencies = Latencies::default();
         lanes.iter().for_each(|lane| latencies.merge(&lane.latencies));
@@ -67,6 +85,7 @@ impl LoadOutcome {
         let acknowledged = totals.acknowledged as f64;
         let failures: Vec<String> =
             lanes.iter().filter_map(|lane| lane.failure.as_ref()).map(ToString::to_string).collect();
+        let rate_per_s = if elapsed_s > 0.0 { acknowledged / elapsed_s } else { 0.0 };
         let report = LoadReport {
             sent: totals.sent,
             stored: totals.stored,
@@ -76,12 +95,21 @@ impl LoadOutcome {
             unanswered: totals.sent - totals.acknowledged,
             shards,
             elapsed_s,
-            rate_per_s: if elapsed_s > 0.0 { acknowledged / elapsed_s } else { 0.0 },
+            asked_per_s: plan.readings_per_s,
+            rate_per_s,
+            is_rate_reached: rate_per_s >= REACHED * plan.readings_per_s,
             latency: latencies.summary(),
             disconnects: lanes.iter().map(|lane| lane.disconnects).sum(),
             errors: lanes.iter().map(|lane| lane.detached).sum::<u64>() + failures.len() as u64,
         };
-        Self { report, ledgers: lanes.into_iter().map(|lane| lane.ledger).collect(), failures }
+        Self {
+            report,
+            ledgers: lanes.into_iter().map(|lane| lane.ledger).collect(),
+            failures,
+            seconds,
+            latencies,
+            reads,
+        }
     }
 }
 

@@ -8,12 +8,17 @@ use super::Serial;
 pub(super) struct Schedule {
     readings_per_s: f64,
     duration: Duration,
+    warm_up: Duration,
 }
 
 impl Schedule {
-    /// `readings_per_s` must be above zero and finite.
-    pub(super) fn new(readings_per_s: f64, duration: Duration) -> Self {
-        Self { readings_per_s, duration }
+    /// `readings_per_s` must be above zero and finite. The latencies of what is due within the `warm_up` do not count.
+    pub(super) fn new(readings_per_s: f64, duration: Duration, warm_up: Duration) -> Self {
+        Self { readings_per_s, duration, warm_up }
+    }
+
+    pub(super) fn is_measured(&self, serial: Serial) -> bool {
+        self.due(serial) >= self.warm_up
     }
 
     pub(super) fn due(&self, serial: Serial) -> Duration {
@@ -40,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_reading_is_counted_once_its_time_has_come() {
-        let schedule = Schedule::new(2_500.0, Duration::from_secs(4));
+        let schedule = Schedule::new(2_500.0, Duration::from_secs(4), Duration::from_secs(1));
         for serial in [0, 1, 999, 5_000] {
             let due = schedule.due(Serial(serial));
             assert!(schedule.due_count(due + Duration::from_micros(1)) >= serial);
@@ -49,8 +54,14 @@ mod tests {
     }
 
     #[test]
+    fn a_warm_up_is_not_measured() {
+        let schedule = Schedule::new(2_500.0, Duration::from_secs(4), Duration::from_secs(1));
+        assert!(!schedule.is_measured(Serial(2_499)) && schedule.is_measured(Serial(2_500)));
+    }
+
+    #[test]
     fn nothing_is_due_after_the_end() {
-        let schedule = Schedule::new(2_500.0, Duration::from_secs(4));
+        let schedule = Schedule::new(2_500.0, Duration::from_secs(4), Duration::from_secs(1));
         assert_eq!(schedule.due_count(Duration::from_secs(900)), 10_000);
         assert!(schedule.is_over(Duration::from_secs(4)) && !schedule.is_over(Duration::from_millis(3_999)));
     }

@@ -28,6 +28,8 @@ async fn every_reading_of_a_load_is_counted_once_over_lost_connections() {
     let report = &outcome.report;
     assert_eq!((report.sent, report.stored, report.unanswered), (4_000, 4_000, 0), "{report:?}");
     assert!(report.disconnects >= 1 && report.errors == 0, "{report:?}");
+    assert_eq!(outcome.seconds.iter().map(|second| second.acknowledged).sum::<u64>(), 4_000);
+    assert_eq!(outcome.seconds.iter().map(|second| second.disconnects).sum::<u64>(), report.disconnects);
     assert!(report.latency.p50_ms > 0.0 && report.rate_per_s > 0.0, "{report:?}");
     assert_eq!(outcome.ledgers.iter().map(Ledger::accepted_count).sum::<u64>(), 4_000);
     let state = city.state();
