@@ -1,7 +1,9 @@
 //! The command line of `kvarter-sim`. Each subcommand has its own file.
+mod compare;
 mod count;
 mod load;
 mod play;
+mod scale;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ pub(crate) struct Cli {
 enum Command {
     Play(play::PlayArgs),
     Load(load::LoadArgs),
+    Compare(compare::CompareArgs),
+    Scale(scale::ScaleArgs),
     Count(count::CountArgs),
 }
 
@@ -38,6 +42,8 @@ impl Cli {
         match self.command {
             Command::Play(args) => args.run().await,
             Command::Load(args) => args.run().await,
+            Command::Compare(args) => args.run().await,
+            Command::Scale(args) => args.run().await,
             Command::Count(args) => args.run(),
         }
     }
@@ -116,6 +122,13 @@ fn stop_token(after: Option<Duration>, tasks: &mut tokio::task::JoinSet<()>) -> 
         cancel.cancel();
     });
     Ok(stop)
+}
+
+/// `kvarter` in the directory of this program, where a build leaves both, or else in PATH.
+fn beside_this_program() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("the program's own file is not known")?;
+    let beside = own.with_file_name("kvarter");
+    Ok(if beside.exists() { beside } else { PathBuf::from("kvarter") })
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The city as its devices see it: a seeded town or replayed files, played into a cluster through the public API.
 //!
-//! Start at [`World`] for what is simulated, at [`Load`] for load without a city. Nothing here knows the inside of a node.
+//! Start at [`World`] for what is simulated, at [`Load`] for load without a city, at [`ComparePlan`] for another system
+//! beside Kvarter. Nothing here knows the inside of a node.
 mod clock;
+mod compare;
 mod device;
 mod enroll;
 mod lamp;
@@ -12,6 +14,7 @@ mod player;
 mod profile;
 mod replay;
 mod resources;
+mod scale;
 mod signal;
 mod street;
 mod town;
@@ -19,6 +22,10 @@ mod traffic;
 mod world;
 
 pub use clock::{WorldClock, town_start, wall_clock};
+pub use compare::{
+    CompareError, ComparePlan, Comparison, Contrast, EntriesFigures, Payload, PhaseFigures, Round, Setting, Shape,
+    Shapes, Tell, TurnFigures, WriteFailed,
+};
 pub use device::{DeviceIndex, Place, SimulatedDevice};
 pub use enroll::{EnrollError, open_attached, register};
 pub use lamp::{LEVEL_ARGUMENT, Order, OrderRefused, SET_LEVEL};
@@ -32,5 +39,6 @@ pub use player::{NotASpeed, PlayError, PlayOptions, PlayReport, PlayStatus, Play
 pub use profile::{Profile, ProfileError};
 pub use replay::{FileTally, NotADay, ReplayError, ReplaySpan};
 pub use resources::{NodeProcess, NodeProcesses, Usage, UsageError, UsagePoint, UsageWatch};
+pub use scale::{DevicesFigures, Scale, ScalePlan, ShardsFigures};
 pub use signal::{CatalogMismatch, Signal, SignalCatalog, SimulatedKind, TimedReading};
 pub use world::World;

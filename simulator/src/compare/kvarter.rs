@@ -1,0 +1,155 @@
+//! Three nodes of Kvarter on loopback, started by its own development cluster with nothing played into it.
+//!
+//! `writer` is its client: a gateway stream.
+mod writer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kvarter_api::{Client, ClientConfig};
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::drive::{Group, Writer};
+use super::process::{Process, signal_process};
+use super::system::{Clients, System};
+use super::{CompareError, START_MAX};
+use crate::enroll::register;
+use crate::profile::Profile;
+use crate::resources::{NodeProcess, NodeProcesses};
+use writer::GatewayWriter;
+
+const HINT: &str = "build it with `cargo build --release`, or name it with --kvarter";
+const NODES: usize = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+pub(crate) struct KvarterCluster {
+    program: PathBuf,
+    dir: PathBuf,
+    shards: u32,
+    process: Option<Process>,
+    client: Option<Client>,
+}
+
+impl KvarterCluster {
+    /// Starts a new cluster with its data below `dir`, and waits until it writes.
+    pub(crate) async fn start(program: &Path, dir: &Path, shards: u32) -> Result<Self, CompareError> {
+        super::make_empty(dir)?;
+        let (program, dir) = (program.to_owned(), dir.to_owned());
+        let mut cluster = Self { program, dir, shards, process: None, client: None };
+        cluster.resume().await?;
+        Ok(cluster)
+    }
+
+    /// Certificates of this cluster, which outlive its processes.
+    pub(crate) fn certificates(dir: &Path) -> PathBuf {
+        dir.join("tls")
+    }
+
+    fn client(&self) -> &Client {
+        self.client.as_ref().expect("a cluster that was started has a client")
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeProcess>, CompareError> {
+        Ok(NodeProcesses::open(&self.dir.join("fleet.json"))?.current()?)
+    }
+
+    /// A client, once every node answers, reaches the others, and sees a leader for every shard.
+    async fn formed(&self) -> Option<Client> {
+        let config = Profile::load(&self.dir.join("client.toml")).ok()?.client_config().ok()?;
+        // Without pauses between attempts: they would count as time of the start.
+        Client::connect(ClientConfig { deadline: Duration::ZERO, ..config.clone() }).await.ok()?;
+        let client = Client::connect(config).await.ok()?;
+        let addresses: Vec<String> =
+            client.cluster_status().await.ok()?.nodes.into_iter().map(|node| node.api_address).collect();
+        for address in &addresses {
+            let status = client.only(address).ok()?.cluster_status().await.ok()?;
+            let reachable = status.nodes.iter().filter(|node| node.reachable).count();
+            let led = status.shards.iter().filter(|shard| shard.leader.is_some()).count();
+            if reachable < NODES || led == 0 || led < status.shards.len() {
+                return None;
+            }
+        }
+        (addresses.len() == NODES).then_some(client)
+    }
+
+    /// Writes one reading in each of so many districts that every shard has some.
+    async fn probe(&self) -> Result<(), CompareError> {
+        let districts = 4 * self.shards;
+        let devices: Vec<String> = (0..districts).map(|number| format!("districts/probe-{number}/devices/d")).collect();
+        let probe = Clients::probe();
+        let registrations = devices.iter().map(|name| probe.payload.registration(name.clone())).collect();
+        register(self.client(), registrations).await?;
+        let kinds = self.client().kinds().await?;
+        let mut writer = GatewayWriter::open(self.client().clone(), devices, probe, kinds).await?;
+        Ok(writer.write(districts).await.map(drop)?)
+    }
+}
+
+impl System for KvarterCluster {
+    type Writer = GatewayWriter;
+    const NAME: &'static str = "kvarter";
+
+    fn pids(&self) -> Result<Vec<u32>, CompareError> {
+        Ok(self.nodes()?.into_iter().map(|node| node.pid).collect())
+    }
+
+    async fn writers(&mut self, clients: &Clients) -> Result<Vec<GatewayWriter>, CompareError> {
+        let client = self.client();
+        let all = (0..clients.count).flat_map(|number| clients.devices_of(number).collect::<Vec<_>>());
+        register(client, all.map(|name| clients.payload.registration(name)).collect()).await?;
+        let kinds = client.kinds().await?;
+        let mut opening = JoinSet::new();
+        for number in 0..clients.count {
+            let devices: Vec<String> = clients.devices_of(number).collect();
+            opening.spawn(GatewayWriter::open(client.clone(), devices, clients.clone(), kinds.clone()));
+        }
+        opening.join_all().await.into_iter().collect()
+    }
+
+    async fn kill_leader(&mut self) -> Result<BTreeSet<Group>, CompareError> {
+        let mut led: BTreeMap<u64, BTreeSet<Group>> = BTreeMap::new();
+        for shard in self.client().cluster_status().await?.shards {
+            if let Some(leader) = shard.leader {
+                led.entry(leader).or_default().insert(Group(shard.shard));
+            }
+        }
+        let not_ready = || CompareError::NotReady { system: Self::NAME, log: self.dir.clone() };
+        let (leader, groups) = led.into_iter().max_by_key(|(_, groups)| groups.len()).ok_or_else(not_ready)?;
+        let node = self.nodes()?.into_iter().find(|node| node.id == leader).ok_or_else(not_ready)?;
+        signal_process(node.pid, Signal::KILL).map_err(|source| CompareError::NotKilled { pid: node.pid, source })?;
+        Ok(groups)
+    }
+
+    async fn pause(&mut self) -> Result<(), CompareError> {
+        self.client = None;
+        match self.process.take() {
+            Some(process) => process.stop(Signal::INT).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn resume(&mut self) -> Result<(), CompareError> {
+        let shards = self.shards.to_string();
+        let arguments: [OsString; 6] =
+            ["dev".into(), "--idle".into(), "--shards".into(), shards.into(), "--data".into(), self.dir.clone().into()];
+        let mut process = Process::start(&self.program, arguments, self.dir.join("dev.log"), HINT)?;
+        let give_up = Instant::now() + START_MAX;
+        let client = loop {
+            if let Some(client) = self.formed().await {
+                break client;
+            }
+            process.check()?;
+            if Instant::now() >= give_up {
+                return Err(CompareError::NotReady { system: Self::NAME, log: self.dir.clone() });
+            }
+            sleep(LOOK_PAUSE).await;
+        };
+        (self.process, self.client) = (Some(process), Some(client));
+        self.probe().await?;
+        Ok(())
+    }
+}
