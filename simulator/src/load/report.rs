@@ -52,7 +52,8 @@ pub struct LoadReport {
     pub asked_per_s: f64,
     /// Acknowledged readings in a second of `elapsed_s`.
     pub rate_per_s: f64,
-    /// Whether they are as many as were asked for, give or take a fiftieth.
+    /// Whether they are as many as were asked for, give or take a fiftieth. The wait for the last answers and the first
+    /// second, in which the first are awaited, do not count against it.
     pub is_rate_reached: bool,
     /// From the moment a reading was due to its acknowledgement.
     #[serde(flatten)]
@@ -97,7 +98,7 @@ impl LoadOutcome {
             elapsed_s,
             asked_per_s: plan.readings_per_s,
             rate_per_s,
-            is_rate_reached: rate_per_s >= REACHED * plan.readings_per_s,
+            is_rate_reached: rate_per_s.max(steady_rate_per_s(&seconds, plan)) >= REACHED * plan.readings_per_s,
             latency: latencies.summary(),
             disconnects: lanes.iter().map(|lane| lane.disconnects).sum(),
             errors: lanes.iter().map(|lane| lane.detached).sum::<u64>() + failures.len() as u64,
@@ -113,6 +114,19 @@ impl LoadOutcome {
     }
 }
 
+/// Acknowledged readings in a second, from the second second of the plan until its end; 0 when it is too short to tell.
+fn steady_rate_per_s(seconds: &[LoadSecond], plan: &LoadPlan) -> f64 {
+    let planned = usize::try_from(plan.duration.as_secs()).unwrap_or(usize::MAX);
+    let steady = seconds.get(1..planned.min(seconds.len())).unwrap_or_default();
+    if steady.len() + 1 < planned || steady.len() < 2 {
+        return 0.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 readings and seconds")]
+    let (acknowledged, count) =
+        (steady.iter().map(|second| second.acknowledged).sum::<u64>() as f64, steady.len() as f64);
+    acknowledged / count
+}
+
 /// Totals of streams that have no reading in common.
 pub(crate) fn sum_totals(left: StreamTotals, right: StreamTotals) -> StreamTotals {
     StreamTotals {
@@ -122,5 +136,31 @@ pub(crate) fn sum_totals(left: StreamTotals, right: StreamTotals) -> StreamTotal
         late: left.late + right.late,
         duplicate: left.duplicate + right.duplicate,
         rejected: left.rejected + right.rejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_wait_for_the_last_answers_does_not_lower_a_steady_rate() {
+        let plan = LoadPlan {
+            devices: 1,
+            districts: 1,
+            readings_per_s: 1_000.0,
+            duration: Duration::from_secs(4),
+            lanes: 1,
+            linger: Duration::ZERO,
+            district_prefix: String::new(),
+        };
+        let seconds = |counts: &[u64]| -> Vec<LoadSecond> {
+            counts.iter().map(|&acknowledged| LoadSecond { acknowledged, ..LoadSecond::default() }).collect()
+        };
+        assert!((steady_rate_per_s(&seconds(&[800, 1_000, 1_000, 1_000, 200]), &plan) - 1_000.0).abs() < 1e-9);
+        assert!(steady_rate_per_s(&seconds(&[900, 700, 700, 700, 700, 300]), &plan) < 701.0);
+        assert!(steady_rate_per_s(&seconds(&[1_000, 1_000, 1_000]), &plan).abs() < 1e-9, "it ended before its time");
     }
 }
