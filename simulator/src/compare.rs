@@ -91,6 +91,8 @@ impl<F: FnMut(&str)> Tell for F {
 impl ComparePlan {
     /// Runs the comparison; some minutes. All processes that it started have ended when it returns.
     pub async fn run(&self, tell: &mut impl Tell) -> Result<Comparison, CompareError> {
+        process::find(&self.kvarter, kvarter::HINT).await?;
+        process::find(&self.etcd, etcd::HINT).await?;
         let mut comparison = Comparison::new(self);
         // Kvarter first: its certificates are etcd's too.
         tell.tell("seeking the best way to use each");

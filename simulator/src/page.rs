@@ -1,7 +1,6 @@
 //! A report as one HTML page that needs nothing else: text, tables, and plots as SVG inside it.
 //!
-//! Lines over two axes are all that is needed here, so the SVG is written by hand: the crates for plots bring rendering,
-//! fonts and browsers with them.
+//! Lines over two axes are all that is needed here, so the SVG is written by hand.
 mod plot;
 
 use std::fmt::Write;

@@ -30,7 +30,7 @@ mod api {
     tonic::include_proto!("etcdserverpb");
 }
 
-const HINT: &str = "install it, on Debian with `apt-get install etcd-server`, or name it with --etcd";
+pub(super) const HINT: &str = "install it, on Debian with `apt-get install etcd-server`, or name it with --etcd";
 const MEMBERS: usize = 3;
 /// The default of 2 GiB would end a long run with an alarm.
 const DATABASE_BYTES_MAX: u64 = 8 << 30;

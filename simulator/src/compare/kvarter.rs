@@ -22,7 +22,7 @@ use crate::profile::Profile;
 use crate::resources::{NodeProcess, NodeProcesses};
 use writer::GatewayWriter;
 
-const HINT: &str = "build it with `cargo build --release`, or name it with --kvarter";
+pub(super) const HINT: &str = "build it with `cargo build --release`, or name it with --kvarter";
 const NODES: usize = 3;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 

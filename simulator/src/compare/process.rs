@@ -15,6 +15,20 @@ use super::CompareError;
 /// Longest time for a process to end when it is asked to; then it is killed.
 const END_MAX: Duration = Duration::from_secs(60);
 
+/// Fails when there is no such program; `hint` says what to do then.
+pub(super) async fn find(program: &Path, hint: &'static str) -> Result<(), CompareError> {
+    let asked = Command::new(program).arg("--version").stdin(Stdio::null()).output().await;
+    asked.map(drop).map_err(|source| not_started(program, hint, source))
+}
+
+fn not_started(program: &Path, hint: &'static str, source: io::Error) -> CompareError {
+    let program = program.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => CompareError::NoProgram { program, hint },
+        _ => CompareError::NotStarted { program, source },
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -30,13 +44,6 @@ impl Process {
         log: PathBuf,
         hint: &'static str,
     ) -> Result<Self, CompareError> {
-        let not_started = |source: io::Error| {
-            let program = program.to_owned();
-            match source.kind() {
-                io::ErrorKind::NotFound => CompareError::NoProgram { program, hint },
-                _ => CompareError::NotStarted { program, source },
-            }
-        };
         let output = File::options().create(true).append(true).open(&log);
         let output = output.map_err(|source| CompareError::Directory { dir: log.clone(), source })?;
         let error_output = output.try_clone().map_err(|source| CompareError::Directory { dir: log.clone(), source })?;
@@ -47,7 +54,7 @@ impl Process {
             .stderr(error_output)
             .kill_on_drop(true)
             .spawn()
-            .map_err(not_started)?;
+            .map_err(|source| not_started(program, hint, source))?;
         let pid = child.id().expect("the process was not waited for yet");
         Ok(Self { child, pid, log })
     }
@@ -86,4 +93,16 @@ pub(super) fn signal_process(pid: u32, signal: Signal) -> io::Result<()> {
     let pid = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
     let pid = pid.ok_or(io::ErrorKind::NotFound)?;
     Ok(kill_process(pid, signal)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named_with_what_to_do() {
+        let error = find(Path::new("/nowhere/etcd"), "install it").await.unwrap_err();
+        assert_eq!(error.to_string(), "there is no program /nowhere/etcd; install it");
+        assert!(find(Path::new("sh"), "install it").await.is_ok());
+    }
 }

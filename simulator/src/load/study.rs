@@ -8,6 +8,9 @@ use super::{LoadOutcome, LoadPlan, LoadReport, LoadSecond, ReadReport};
 use crate::page::{Axis, Page, Plot};
 use crate::resources::UsagePoint;
 
+/// Distributions in one plot; more could not be told apart.
+const LINES_MAX: usize = 7;
+
 /// All that was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadStudy {
@@ -140,7 +143,11 @@ impl LoadStudy {
     fn distribution(&self) -> Plot {
         let mut plot = Plot::over("Latency distribution: one reading in N is slower", "N", "ms");
         (plot.x.1, plot.y.1) = (Axis::Logarithmic, Axis::Logarithmic);
-        self.phases.iter().fold(plot, |plot, phase| plot.line(&phase.name, phase.one_in_slower_ms.iter().copied()))
+        // The last first: of a search, what was found and the trials closest to it.
+        self.phases.iter().rev().take(LINES_MAX).fold(plot, |plot, phase| {
+            let name = format!("{:.0}/s, {} s", phase.report.asked_per_s, phase.duration_s);
+            plot.line(&name, phase.one_in_slower_ms.iter().copied())
+        })
     }
 }
 
