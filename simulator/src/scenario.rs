@@ -14,6 +14,9 @@ use serde::{Deserialize, Deserializer};
 use crate::calendar::LocalTime;
 use crate::dials::{Dials, milliseconds};
 
+/// A day in seconds: no dial means more.
+const DIAL_MAX: f64 = 86_400.0;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     #[error("can not read the scenario {}", file.display())]
@@ -138,6 +141,13 @@ impl Change {
         if factors.iter().any(|factor| !factor.is_finite() || *factor < 0.0) || !self.temperature.is_finite() {
             return Err("factors and rain must not be below zero".to_owned());
         }
+        let is_sane = |value: &toml::Value| {
+            let number = value.as_float().or(value.as_integer().map(|whole| whole as f64));
+            number.is_some_and(|number| (0.0..=DIAL_MAX).contains(&number))
+        };
+        if let Some((name, _)) = self.dials.iter().find(|(_, value)| !is_sane(value)) {
+            return Err(format!("dials: `{name}` must be a number from 0 to {DIAL_MAX}"));
+        }
         self.dials_over(&Dials::default()).map(|_| ())
     }
 
@@ -165,6 +175,7 @@ impl Course {
             let at = SignedDuration::from_hours(24 * i64::from(change.day))
                 + SignedDuration::from_secs(i64::from(change.at.hour()) * 3_600 + i64::from(change.at.minute()) * 60);
             let from = midnight + at;
+            // They were found to be valid when the file was read.
             let dials = change.dials_over(usual).ok().filter(|_| !change.dials.is_empty());
             Act { change: change.clone(), from, to: from + change.duration, dials }
         };

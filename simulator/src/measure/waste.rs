@@ -9,11 +9,13 @@ use crate::signal::{Signal, Value};
 /// Edinburgh Council, Open Government Licence v3.0) have 14, 33 and 61 % at one tenth, the middle and nine tenths.
 const FILL_A_DAY: [(f64, f64); 5] = [(0.0, 0.06), (0.1, 0.139), (0.5, 0.334), (0.9, 0.611), (1.0, 0.9)];
 /// Filling at which crews of a fixed round come, on average; with it bins are emptied 0.44 times a day as there.
-const ROUND_AT: (f64, f64) = (0.6, 0.95);
+const ROUND_AT: (f64, f64) = (0.4, 0.9);
 /// Days between two rounds at most. Assumed.
 const ROUND_DAYS_MAX: f64 = 14.0;
 /// Hour of the emptying, of each bin its own. The rounds of Edinburgh are in the morning and at noon.
 const ROUND_HOURS: (f64, f64) = (5.0, 15.0);
+/// A crew comes so many hours before or after its hour. Assumed.
+const CREW_H: f64 = 3.0;
 /// A full bin's rest lies beside it.
 const FULL: f64 = 1.0;
 
@@ -54,12 +56,17 @@ pub(super) fn filling(site: &Site<'_>) -> f64 {
     };
     #[expect(clippy::cast_possible_truncation, reason = "clamped to some days")]
     let round_days = days(wanted / a_day).clamp(1.0, ROUND_DAYS_MAX) as i64;
-    // The last day of a round whose hour has come.
     let local = site.causes.local;
-    let today = if local.hour >= hour { local.day } else { local.day - 1 };
     let shift = i64::from(build.below(14));
-    let emptied_day = today - (today + shift).rem_euclid(round_days);
-    let gathered = site.scene.registers.between(Sum::People, moment_of(emptied_day, hour), site.at) / 24.0;
+    let crew_hour =
+        |day| hour + Draw::new(site.scene.seed, Subject::Day, site.device.0, -1 - day).between(-CREW_H, CREW_H);
+    // The last day of a round whose crew has come.
+    let mut emptied_day = local.day - (local.day + shift).rem_euclid(round_days);
+    if emptied_day == local.day && local.hour < crew_hour(local.day) {
+        emptied_day -= round_days;
+    }
+    let emptied = moment_of(emptied_day, crew_hour(emptied_day));
+    let gathered = site.scene.registers.between(Sum::People, emptied, site.at) / 24.0;
     let luck = Draw::new(site.scene.seed, Subject::Day, site.device.0, emptied_day).around_one(0.25);
     (a_day * gathered * luck).min(FULL)
 }
