@@ -1,0 +1,99 @@
+//! Carries out one fault on some nodes: makes it, proves that it took effect, and undoes what does not end by itself.
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::DrillError;
+use super::health::{Health, LOOK_INTERVAL};
+use crate::fault::Fault;
+use crate::fleet::{Fleet, NodeProcess};
+
+/// A struck process is gone, or stands still, within this time; otherwise the strike had no effect.
+const EFFECT_MAX: Duration = Duration::from_secs(5);
+
+/// A fault that was made. Dropped before it is undone, it lets paused processes go on all the same.
+pub(super) struct Strike<'a> {
+    fault: Fault,
+    fleet: &'a Fleet,
+    health: &'a Health<'a>,
+    struck: Vec<NodeProcess>,
+}
+
+impl<'a> Strike<'a> {
+    /// Makes `fault` on all `victims`, ids of nodes, at the same moment.
+    pub(super) async fn make(
+        fault: Fault,
+        fleet: &'a Fleet,
+        health: &'a Health<'a>,
+        victims: &[u64],
+    ) -> Result<Self, DrillError> {
+        let struck = victims.iter().map(|node| fleet.node(*node)).collect::<Result<_, _>>()?;
+        let strike = Self { fault, fleet, health, struck };
+        match fault {
+            Fault::Kill => strike.struck.iter().try_for_each(NodeProcess::kill)?,
+            Fault::Pause(_) => strike.struck.iter().try_for_each(NodeProcess::pause)?,
+        }
+        Ok(strike)
+    }
+
+    pub(super) fn struck(&self) -> &[NodeProcess] {
+        &self.struck
+    }
+
+    /// Proves that the strike took effect, and ends it where that is this program's part: killed processes are started again by
+    /// their supervisor. A pause ends when its time is over; until then others must have taken over.
+    pub(super) async fn undo(&self) -> Result<(), DrillError> {
+        match self.fault {
+            Fault::Kill => self.wait_until_gone().await,
+            Fault::Pause(time) => {
+                let outlasted = self.outlast(time).await;
+                self.struck.iter().try_for_each(NodeProcess::resume)?;
+                outlasted
+            }
+        }
+    }
+
+    /// Waits for the end of a pause of `time`; by then others must lead all shards.
+    async fn outlast(&self, time: Duration) -> Result<(), DrillError> {
+        let wake = Instant::now() + time;
+        self.wait_until(NodeProcess::is_paused).await?;
+        sleep_until(wake).await;
+        for NodeProcess { id, .. } in &self.struck {
+            if let Some(shard) = self.health.not_taken_over(*id).await? {
+                return Err(DrillError::NotTakenOver { id: *id, paused: time, shard });
+            }
+        }
+        self.wait_until(NodeProcess::is_paused).await
+    }
+
+    /// Each process ended, or another one has taken its place.
+    async fn wait_until_gone(&self) -> Result<(), DrillError> {
+        let has_successor = |node: &NodeProcess| self.fleet.node(node.id).is_ok_and(|now| now.pid != node.pid);
+        self.wait_until(|node| !node.exists() || has_successor(node)).await
+    }
+
+    async fn wait_until(&self, is_struck: impl Fn(&NodeProcess) -> bool) -> Result<(), DrillError> {
+        let give_up = Instant::now() + EFFECT_MAX;
+        for node in &self.struck {
+            while !is_struck(node) {
+                if Instant::now() >= give_up {
+                    return Err(DrillError::StrikeWithoutEffect { id: node.id, pid: node.pid });
+                }
+                sleep(LOOK_INTERVAL).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Strike<'_> {
+    fn drop(&mut self) {
+        if matches!(self.fault, Fault::Pause(_)) {
+            for node in &self.struck {
+                if let Err(error) = node.resume() {
+                    tracing::warn!(node = node.id, %error, "a paused node can not be resumed");
+                }
+            }
+        }
+    }
+}
