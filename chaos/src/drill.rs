@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::{Violation, Violations};
+use crate::disks::{DiskError, Disks};
 use crate::fault::{Fault, Victims};
 use crate::fleet::{Fleet, FleetError};
 use evidence::Evidence;
@@ -63,12 +64,16 @@ pub enum DrillError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error("the probe's gateway stream failed")]
     Probe(#[from] SendError),
     #[error("the cluster is not whole within {waited:?}: {missing}")]
     NotWhole { waited: Duration, missing: String },
     #[error("node {id} was struck, but its process {pid} still runs")]
     StrikeWithoutEffect { id: u64, pid: i32 },
+    #[error("node {id} was started again before its disk was back")]
+    NodeBeforeDisk { id: u64 },
     #[error("node {id} stood still for {paused:?}, and nobody took over shard {shard} from it")]
     NotTakenOver { id: u64, paused: Duration, shard: u32 },
 }
@@ -82,6 +87,10 @@ impl Drill {
             return Err(DrillError::NoRounds);
         }
         let health = Health::new(client, fleet)?;
+        if self.fault == Fault::PowerCut {
+            let nodes: Vec<u64> = fleet.nodes()?.iter().map(|node| node.id).collect();
+            Disks::of(fleet.data_dir()).check(&nodes)?;
+        }
         let shards = health.wait_until_whole(RECOVERY_MAX).await?;
         tracing::info!(shards = shards.len(), "the cluster is whole");
 

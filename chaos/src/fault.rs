@@ -10,6 +10,8 @@ pub enum Fault {
     Kill,
     /// SIGSTOP, and SIGCONT after a time: the process does not know that it was away.
     Pause(Duration),
+    /// The file system of the node's disk forgets what was not synced, then its process is killed.
+    PowerCut,
 }
 
 /// Whom one strike hits.
@@ -57,6 +59,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Kill => write!(f, "kill"),
             Self::Pause(time) => write!(f, "pause of {time:?}"),
+            Self::PowerCut => write!(f, "power cut"),
         }
     }
 }

@@ -42,6 +42,11 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// Where the cluster lives: the directory of the state file.
+    pub fn data_dir(&self) -> &Path {
+        self.state_file.parent().unwrap_or(Path::new("."))
+    }
+
     /// All nodes, in the order of their ids.
     pub fn nodes(&self) -> Result<Vec<NodeProcess>, FleetError> {
         let file = || self.state_file.clone();

@@ -2,6 +2,7 @@
 //!
 //! Start at [`Drill::run`]. The checkers (`check`) are pure; a checker that saw too little fails.
 mod check;
+mod disks;
 mod drill;
 mod fault;
 mod fleet;
@@ -9,6 +10,7 @@ mod fleet;
 pub use check::{
     FeedAudit, FeedPosition, ReplicaHash, TwinObservation, Violation, Violations, check_replicas, check_twins,
 };
+pub use disks::{DiskError, Disks, HostUnable, host_unable};
 pub use drill::{Checked, Drill, DrillError, DrillReport, Figures, StrikeRecord, Verdict};
 pub use fault::{Fault, Victims};
 pub use fleet::{Fleet, FleetError, NodeProcess};

@@ -1,6 +1,6 @@
 //! `kvarter-chaos`: makes faults on a cluster that runs on this machine, and checks its promises.
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,9 +8,12 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 use kvarter_api::Client;
-use kvarter_chaos::{Drill, Fault, Fleet, Victims};
+use kvarter_chaos::{Disks, Drill, Fault, Fleet, HostUnable, Victims, host_unable};
 use kvarter_simulator::Profile;
 use tracing_subscriber::EnvFilter;
+
+/// Where `kvarter dev` keeps its cluster.
+const DATA_DIR: &str = ".kvarter/dev";
 
 /// Makes faults on a Kvarter cluster on this machine, and checks that its promises hold.
 ///
@@ -40,6 +43,31 @@ enum Command {
     /// 1 when a promise is broken, and when too little was seen to tell.
     #[command(subcommand)]
     Drill(DrillCommand),
+    /// Give the nodes disks of their own, whose power can be cut: needs root, loop devices and `xfs_io`
+    #[command(subcommand)]
+    Disks(DisksCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum DisksCommand {
+    /// Make and mount a disk for each node's data, before the cluster is started there for the first time
+    Make {
+        /// Where the cluster is going to live, as in `kvarter dev --data`
+        #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+        data: PathBuf,
+        /// Number of nodes
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+        nodes: u64,
+        /// Size of each disk; the files are sparse and take what is written
+        #[arg(long, value_name = "GIB", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
+        size: u64,
+    },
+    /// Unmount and delete the disks with all that is on them, also after a drill that was broken off
+    Remove {
+        /// Where the cluster lived
+        #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+        data: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +85,17 @@ enum DrillCommand {
         /// How long it stands still, e.g. 10s
         #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
         time: Duration,
+        #[command(flatten)]
+        args: DrillArgs,
+    },
+    /// Cut the power of each node in turn, or of all at once: what was not synced is gone
+    ///
+    /// The nodes' data must lie on disks of their own, see `disks make`. Where the host can not rehearse it, the drill is
+    /// skipped and says why; the exit code is 0 then.
+    PowerCut {
+        /// Cut the power of all nodes at once in each round
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         args: DrillArgs,
     },
@@ -106,26 +145,50 @@ async fn main() -> ExitCode {
 
 impl Cli {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let fleet = Fleet::open(&self.fleet)?;
         match self.command {
             Command::Kill { node } => {
-                let killed = fleet.kill(node)?;
+                let killed = Fleet::open(&self.fleet)?.kill(node)?;
                 writeln!(std::io::stdout(), "killed process {} of node {node}", killed.pid)?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Drill(command) => command.run(&fleet).await,
+            Command::Drill(command) => command.run(&self.fleet).await,
+            Command::Disks(command) => command.run().await,
         }
     }
 }
 
+impl DisksCommand {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(reason) = host_unable() {
+            return skipped(&reason, false);
+        }
+        match self {
+            Self::Make { data, nodes, size } => {
+                Disks::of(&data).make(nodes, size << 30).await?;
+                writeln!(std::io::stdout(), "{nodes} disks of {size} GiB are mounted in {}", data.display())?;
+            }
+            Self::Remove { data } => {
+                let removed = Disks::of(&data).remove().await?;
+                writeln!(std::io::stdout(), "removed {removed} disks in {}", data.display())?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 impl DrillCommand {
-    async fn run(self, fleet: &Fleet) -> anyhow::Result<ExitCode> {
+    async fn run(self, fleet: &Path) -> anyhow::Result<ExitCode> {
         let (fault, victims, args) = match self {
             Self::Kill { all: false, args } => (Fault::Kill, Victims::EachInTurn, args),
             Self::Kill { all: true, args } => (Fault::Kill, Victims::All, args),
             Self::Pause { time, args } => (Fault::Pause(time), Victims::BusiestLeader, args),
+            Self::PowerCut { all: false, args } => (Fault::PowerCut, Victims::EachInTurn, args),
+            Self::PowerCut { all: true, args } => (Fault::PowerCut, Victims::All, args),
         };
-        args.run(fault, victims, fleet).await
+        match host_unable() {
+            Some(reason) if fault == Fault::PowerCut => skipped(&reason, args.json),
+            Some(_) | None => args.run(fault, victims, &Fleet::open(fleet)?).await,
+        }
     }
 }
 
@@ -146,6 +209,17 @@ impl DrillArgs {
         }
         Ok(if report.is_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Says that nothing was done: no failure, and no pass either.
+fn skipped(reason: &HostUnable, as_json: bool) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        writeln!(out, "{}", serde_json::json!({ "is_skipped": true, "reason": reason.to_string() }))?;
+    } else {
+        writeln!(out, "skipped, because {reason}")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

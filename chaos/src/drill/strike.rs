@@ -5,8 +5,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::DrillError;
 use super::health::{Health, LOOK_INTERVAL};
+use crate::disks::Disks;
 use crate::fault::Fault;
-use crate::fleet::{Fleet, NodeProcess};
+use crate::fleet::{Fleet, FleetError, NodeProcess};
 
 /// A struck process is gone, or stands still, within this time; otherwise the strike had no effect.
 const EFFECT_MAX: Duration = Duration::from_secs(5);
@@ -32,6 +33,10 @@ impl<'a> Strike<'a> {
         match fault {
             Fault::Kill => strike.struck.iter().try_for_each(NodeProcess::kill)?,
             Fault::Pause(_) => strike.struck.iter().try_for_each(NodeProcess::pause)?,
+            Fault::PowerCut => {
+                strike.disks().cut(victims).await?;
+                strike.struck.iter().try_for_each(kill_survivor)?;
+            }
         }
         Ok(strike)
     }
@@ -45,12 +50,29 @@ impl<'a> Strike<'a> {
     pub(super) async fn undo(&self) -> Result<(), DrillError> {
         match self.fault {
             Fault::Kill => self.wait_until_gone().await,
+            Fault::PowerCut => self.power_on().await,
             Fault::Pause(time) => {
                 let outlasted = self.outlast(time).await;
                 self.struck.iter().try_for_each(NodeProcess::resume)?;
                 outlasted
             }
         }
+    }
+
+    /// Brings the disks back before the supervisor starts the processes again: a node that finds an empty directory is a new one.
+    async fn power_on(&self) -> Result<(), DrillError> {
+        self.wait_until_gone().await?;
+        for NodeProcess { id, .. } in &self.struck {
+            self.disks().power_on(*id).await?;
+        }
+        match self.struck.iter().find(|node| self.has_successor(node)) {
+            Some(NodeProcess { id, .. }) => Err(DrillError::NodeBeforeDisk { id: *id }),
+            None => Ok(()),
+        }
+    }
+
+    fn disks(&self) -> Disks {
+        Disks::of(self.fleet.data_dir())
     }
 
     /// Waits for the end of a pause of `time`; by then others must lead all shards.
@@ -68,8 +90,11 @@ impl<'a> Strike<'a> {
 
     /// Each process ended, or another one has taken its place.
     async fn wait_until_gone(&self) -> Result<(), DrillError> {
-        let has_successor = |node: &NodeProcess| self.fleet.node(node.id).is_ok_and(|now| now.pid != node.pid);
-        self.wait_until(|node| !node.exists() || has_successor(node)).await
+        self.wait_until(|node| !node.exists() || self.has_successor(node)).await
+    }
+
+    fn has_successor(&self, node: &NodeProcess) -> bool {
+        self.fleet.node(node.id).is_ok_and(|now| now.pid != node.pid)
     }
 
     async fn wait_until(&self, is_struck: impl Fn(&NodeProcess) -> bool) -> Result<(), DrillError> {
@@ -83,6 +108,14 @@ impl<'a> Strike<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// A node whose disk fails ends itself, and may be faster.
+fn kill_survivor(node: &NodeProcess) -> Result<(), FleetError> {
+    match node.kill() {
+        Err(_gone) if !node.exists() => Ok(()),
+        killed => killed,
     }
 }
 
