@@ -151,12 +151,11 @@ impl Drill {
                 let victims = self.victims.choose(turn, &nodes, &leaders);
                 let strike = Strike::make(self.fault, fleet, health, &victims).await?;
                 let (outage, undone) = tokio::join!(probe.measure(RECOVERY_MAX), strike.undo());
-                let outage = outage?;
-                let record = StrikeRecord::new(round, strike.struck(), &leaders, &outage);
-                let StrikeRecord { outage_ms, slowest_shard, shards_led, .. } = record;
-                tracing::info!(round, nodes = ?victims, shards_led, outage_ms, slowest_shard, "struck");
+                let (outage, taken_over) = (outage?, undone?);
+                let record = StrikeRecord::new(round, strike.struck(), &leaders, &outage, taken_over);
+                let StrikeRecord { outage_ms, taken_over_ms, slowest_shard, shards_led, .. } = record;
+                tracing::info!(round, nodes = ?victims, shards_led, outage_ms, taken_over_ms, slowest_shard, "struck");
                 strikes.push(record);
-                undone?;
                 if let Some((shard, waited)) = outage.not_serving() {
                     return Err(Abort::ShardNotServing { shard, waited });
                 }

@@ -1,5 +1,6 @@
 //! What a drill found, for programs (JSON) and people (a table).
 use std::fmt;
+use std::time::Duration;
 
 use kvarter_simulator::LoadReport;
 use serde::Serialize;
@@ -26,18 +27,32 @@ pub struct StrikeRecord {
     pub outage_ms: u64,
     /// The shard that took longest.
     pub slowest_shard: u32,
+    /// From a pause's begin until other nodes led all shards, milliseconds; the outage also has the time in which a client
+    /// notices that its node stands still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_over_ms: Option<u64>,
 }
 
 impl StrikeRecord {
     /// `leaders` has the leader of each shard before the strike.
-    pub(super) fn new(round: u32, struck: &[NodeProcess], leaders: &[u64], outage: &Outage) -> Self {
+    pub(super) fn new(
+        round: u32,
+        struck: &[NodeProcess],
+        leaders: &[u64],
+        outage: &Outage,
+        taken_over: Option<Duration>,
+    ) -> Self {
         let (slowest_shard, longest) = outage.longest().unwrap_or_default();
-        let outage_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let (outage_ms, taken_over_ms) = (millis(longest), taken_over.map(millis));
         let nodes: Vec<u64> = struck.iter().map(|node| node.id).collect();
         let pids = struck.iter().map(|node| node.pid).collect();
         let shards_led = leaders.iter().filter(|leader| nodes.contains(leader)).count();
-        Self { round, nodes, pids, shards_led, outage_ms, slowest_shard }
+        Self { round, nodes, pids, shards_led, outage_ms, slowest_shard, taken_over_ms }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Outages of all strikes; zero without any.
@@ -129,9 +144,13 @@ impl fmt::Display for DrillReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {} times\n", self.fault, self.strikes.len())?;
         writeln!(f, "{:>5}  {:<10}{:>10}{:>12}{:>15}", "round", "nodes", "shards led", "outage ms", "slowest shard")?;
-        for StrikeRecord { round, nodes, shards_led, outage_ms, slowest_shard, .. } in &self.strikes {
+        for StrikeRecord { round, nodes, shards_led, outage_ms, slowest_shard, taken_over_ms, .. } in &self.strikes {
             let nodes = nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
-            writeln!(f, "{round:>5}  {nodes:<10}{shards_led:>10}{outage_ms:>12}{slowest_shard:>15}")?;
+            write!(f, "{round:>5}  {nodes:<10}{shards_led:>10}{outage_ms:>12}{slowest_shard:>15}")?;
+            match taken_over_ms {
+                Some(taken_over_ms) => writeln!(f, "  taken over by others after {taken_over_ms} ms")?,
+                None => writeln!(f)?,
+            }
         }
         let Figures { outage_median_ms, outage_worst_ms } = self.figures;
         writeln!(
@@ -163,13 +182,13 @@ impl fmt::Display for DrillReport {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use super::*;
     use crate::fault::{Fault, Victims};
 
     fn strike(outage_ms: u64) -> StrikeRecord {
-        StrikeRecord { round: 1, nodes: vec![1], pids: vec![77], shards_led: 5, outage_ms, slowest_shard: 4 }
+        let (nodes, pids) = (vec![1], vec![77]);
+        StrikeRecord { round: 1, nodes, pids, shards_led: 5, outage_ms, slowest_shard: 4, taken_over_ms: None }
     }
 
     /// Of a drill that was to strike three times.
@@ -201,7 +220,7 @@ mod tests {
     fn shards_that_struck_nodes_led_are_counted() {
         let outage = Outage { waited: Duration::ZERO, served_after: BTreeMap::new() };
         let node = |id| NodeProcess { id, pid: 77, api_address: String::new() };
-        let led = |nodes: &[NodeProcess]| StrikeRecord::new(1, nodes, &[1, 3, 1, 2], &outage).shards_led;
+        let led = |nodes: &[NodeProcess]| StrikeRecord::new(1, nodes, &[1, 3, 1, 2], &outage, None).shards_led;
         assert_eq!((led(&[node(1)]), led(&[node(3), node(2)])), (2, 2));
     }
 

@@ -46,15 +46,16 @@ impl<'a> Strike<'a> {
     }
 
     /// Proves that the strike took effect, and ends it where that is this program's part: killed processes are started again by
-    /// their supervisor. A pause ends when its time is over; until then others must have taken over.
-    pub(super) async fn undo(&self) -> Result<(), DrillError> {
+    /// their supervisor. A pause ends when its time is over; until then others must have taken over, and after how long they had
+    /// is returned.
+    pub(super) async fn undo(&self) -> Result<Option<Duration>, DrillError> {
         match self.fault {
-            Fault::Kill => self.wait_until_gone().await,
-            Fault::PowerCut => self.power_on().await,
+            Fault::Kill => self.wait_until_gone().await.map(|()| None),
+            Fault::PowerCut => self.power_on().await.map(|()| None),
             Fault::Pause(time) => {
                 let outlasted = self.outlast(time).await;
                 self.struck.iter().try_for_each(NodeProcess::resume)?;
-                outlasted
+                outlasted.map(Some)
             }
         }
     }
@@ -75,17 +76,31 @@ impl<'a> Strike<'a> {
         Disks::of(self.fleet.data_dir())
     }
 
-    /// Waits for the end of a pause of `time`; by then others must lead all shards.
-    async fn outlast(&self, time: Duration) -> Result<(), DrillError> {
-        let wake = Instant::now() + time;
+    /// Waits for the end of a pause of `time`, by which others must lead all shards; returns after how long they did.
+    async fn outlast(&self, time: Duration) -> Result<Duration, DrillError> {
+        let begin = Instant::now();
+        let wake = begin + time;
         self.wait_until(NodeProcess::is_paused).await?;
+        while Instant::now() < wake && !matches!(self.left_over().await, Ok(None)) {
+            sleep(LOOK_INTERVAL).await;
+        }
+        let taken_over = begin.elapsed();
         sleep_until(wake).await;
+        if let Some((id, shard)) = self.left_over().await? {
+            return Err(DrillError::NotTakenOver { id, paused: time, shard });
+        }
+        self.wait_until(NodeProcess::is_paused).await?;
+        Ok(taken_over)
+    }
+
+    /// A struck node and a shard that nobody has taken over from it.
+    async fn left_over(&self) -> Result<Option<(u64, u32)>, DrillError> {
         for NodeProcess { id, .. } in &self.struck {
             if let Some(shard) = self.health.not_taken_over(*id).await? {
-                return Err(DrillError::NotTakenOver { id: *id, paused: time, shard });
+                return Ok(Some((*id, shard)));
             }
         }
-        self.wait_until(NodeProcess::is_paused).await
+        Ok(None)
     }
 
     /// Each process ended, or another one has taken its place.
