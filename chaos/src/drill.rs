@@ -118,7 +118,15 @@ impl Drill {
             None => unreachable!("the load was started above"),
         };
         tracing::info!(sent = load.report.sent, unanswered = load.report.unanswered, "load ended");
-        self.judge(client, &health, cursors, probe, load, strikes, violations).await
+        let LoadOutcome { report: load, ledgers, failures: _ } = load;
+        let (checked, verdict) = match examine(client, &health, cursors, probe, ledgers).await {
+            Ok((checked, verdict)) => (checked, Verdict { availability: violations, ..verdict }),
+            Err(error) => {
+                violations.add(Violation::DrillAborted { reason: format!("nothing can be checked: {error}") });
+                (Checked::default(), Verdict::unchecked(violations))
+            }
+        };
+        Ok(DrillReport::new(self, health.nodes(), strikes, load, checked, verdict))
     }
 
     fn plan(&self) -> LoadPlan {
@@ -163,37 +171,30 @@ impl Drill {
         }
         Ok(health.wait_until_whole(RECOVERY_MAX).await.map(|_shards| ())?)
     }
+}
 
-    /// Collects the evidence and lets the checkers judge it.
-    #[expect(clippy::too_many_arguments, reason = "everything that the drill has gathered meets here, once")]
-    async fn judge(
-        &self,
-        client: &Client,
-        health: &Health<'_>,
-        cursors: Vec<Position>,
-        mut probe: Probe,
-        load: LoadOutcome,
-        strikes: Vec<StrikeRecord>,
-        availability: Violations,
-    ) -> Result<DrillReport, DrillError> {
-        let ends = probe.mark_ends(DRAIN_MAX).await?;
-        let mut ledgers: Vec<Ledger> = load.ledgers;
-        ledgers.push(probe.into_ledger());
-        let readings = ledgers.iter().map(Ledger::accepted_count).sum();
-        let twins = ledgers.iter().map(|ledger| ledger.devices().len() as u64).sum();
-        let shards = ends.len() as u64;
-        let evidence = Evidence { client, health, ledgers: &ledgers };
-        tracing::info!("reading the feed");
-        let (feed, facts) = evidence.feed(cursors, &ends).await?;
-        tracing::info!(facts, "reading the twins");
-        let checked = Checked { readings, facts, twins, shards };
-        let twins = evidence.twins().await?;
-        tracing::info!("comparing the replicas");
-        let replicas = evidence.replicas(shards).await?;
-        let verdict = Verdict { availability, feed, twins, replicas };
-        let nodes = health.nodes();
-        Ok(DrillReport::new(self, nodes, strikes, load.report, checked, verdict))
-    }
+/// Collects the evidence and lets the checkers judge it; the verdict on availability is the drill's own.
+async fn examine(
+    client: &Client,
+    health: &Health<'_>,
+    cursors: Vec<Position>,
+    mut probe: Probe,
+    mut ledgers: Vec<Ledger>,
+) -> Result<(Checked, Verdict), DrillError> {
+    let ends = probe.mark_ends(DRAIN_MAX).await?;
+    ledgers.push(probe.into_ledger());
+    let readings = ledgers.iter().map(Ledger::accepted_count).sum();
+    let devices = ledgers.iter().map(|ledger| ledger.devices().len() as u64).sum();
+    let shards = ends.len() as u64;
+    let evidence = Evidence { client, health, ledgers: &ledgers };
+    tracing::info!("reading the feed");
+    let (feed, facts) = evidence.feed(cursors, &ends).await?;
+    tracing::info!(facts, "reading the twins");
+    let twins = evidence.twins().await?;
+    tracing::info!("comparing the replicas");
+    let replicas = evidence.replicas(shards).await?;
+    let verdict = Verdict { feed, twins, replicas, ..Verdict::default() };
+    Ok((Checked { readings, facts, twins: devices, shards }, verdict))
 }
 
 /// Why there are no more strikes.

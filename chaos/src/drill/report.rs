@@ -97,6 +97,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// No checker got anything to see, which none of them passes.
+    pub(super) fn unchecked(availability: Violations) -> Self {
+        let (mut feed, mut twins, mut replicas) = <(Violations, Violations, Violations)>::default();
+        feed.require("feed", "acknowledged readings", 0, 1);
+        twins.require("twins", "devices with an acknowledged reading", 0, 1);
+        replicas.require("replicas", "shards with all replicas at one index", 0, 1);
+        Self { availability, feed, twins, replicas }
+    }
+
     fn checkers(&self) -> [(&'static str, &Violations); 4] {
         let Self { availability, feed, twins, replicas } = self;
         [("availability", availability), ("feed", feed), ("twins", twins), ("replicas", replicas)]
@@ -214,6 +223,14 @@ mod tests {
         assert!(text.contains("7 acknowledged readings, 9 facts, 5 twins, replicas of 2 shards"), "{text}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((&json["checked"]["readings"], &json["strikes"][0]["nodes"][0]), (&7.into(), &1.into()));
+    }
+
+    #[test]
+    fn checkers_that_saw_nothing_do_not_pass() {
+        let verdict = Verdict::unchecked(Violations::default());
+        let report = report([1, 2, 3].map(strike).to_vec(), LoadReport::default(), verdict);
+        let broken = report.verdict.checkers().map(|(_, violations)| violations.count);
+        assert_eq!((report.is_passed, broken), (false, [0, 1, 1, 1]));
     }
 
     #[test]
