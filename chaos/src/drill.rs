@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use kvarter_api::v1::{Position, SubscribeRequest};
 use kvarter_api::{ApiError, Client, ConnectError, SendError};
-use kvarter_simulator::{EnrollError, Ledger, Load, LoadError, LoadOutcome, LoadPlan};
+use kvarter_simulator::{EnrollError, Ledger, Load, LoadError, LoadOutcome, LoadPlan, LoadProgress};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::{Violation, Violations};
@@ -32,6 +34,8 @@ use strike::Strike;
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// Longest wait for acknowledgements that are open when the load stops.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Acknowledgements that the load gets between two strikes at least.
+const ACKNOWLEDGED_MIN: u64 = 1_000;
 /// The load ends when the drill says so, and this is longer than any drill.
 const LOAD_DURATION: Duration = Duration::from_secs(7 * 86_400);
 
@@ -98,16 +102,20 @@ impl Drill {
         let mut probe = Probe::open(client).await?;
         let load = Load::prepare(client, self.plan()).await?;
         tracing::info!(devices = self.devices, shards = load.shards().len(), "load begins");
+        let (progress, acknowledged) = watch::channel(0);
         let stop_load = CancellationToken::new();
         let mut loading = JoinSet::new();
         loading.spawn({
             let stop_load = stop_load.clone();
-            async move { load.run(&stop_load, DRAIN_MAX, |_progress| {}).await }
+            let tell = move |now: LoadProgress| {
+                progress.send_replace(now.totals.acknowledged);
+            };
+            async move { load.run(&stop_load, DRAIN_MAX, tell).await }
         });
 
         let mut violations = Violations::default();
         let mut strikes = Vec::new();
-        if let Err(abort) = self.strike(fleet, &health, &mut probe, &mut strikes).await {
+        if let Err(abort) = self.strike(fleet, &health, &mut probe, acknowledged, &mut strikes).await {
             tracing::warn!(reason = %abort, "no more strikes");
             violations.add(abort.into());
         }
@@ -146,6 +154,7 @@ impl Drill {
         fleet: &Fleet,
         health: &Health<'_>,
         probe: &mut Probe,
+        mut acknowledged: watch::Receiver<u64>,
         strikes: &mut Vec<StrikeRecord>,
     ) -> Result<(), Abort> {
         let nodes: Vec<u64> = fleet.nodes().map_err(DrillError::from)?.iter().map(|node| node.id).collect();
@@ -153,6 +162,7 @@ impl Drill {
             for turn in 0..self.victims.strikes_per_round(nodes.len()) {
                 health.wait_until_whole(RECOVERY_MAX).await?;
                 health.wait_until_in_step(RECOVERY_MAX).await?;
+                wait_until_loaded(&mut acknowledged).await?;
                 // A probe that works before the strike: what it shows afterwards is the strike's doing.
                 probe.measure(RECOVERY_MAX).await?;
                 let leaders = health.leaders().await.map_err(DrillError::from)?;
@@ -170,6 +180,18 @@ impl Drill {
             }
         }
         Ok(health.wait_until_whole(RECOVERY_MAX).await.map(|_shards| ())?)
+    }
+}
+
+/// Waits until the load has got acknowledgements from now on: a strike right after the last one would find nothing to lose.
+async fn wait_until_loaded(acknowledged: &mut watch::Receiver<u64>) -> Result<(), DrillError> {
+    let goal = *acknowledged.borrow() + ACKNOWLEDGED_MIN;
+    match timeout(RECOVERY_MAX, acknowledged.wait_for(|now| *now >= goal)).await {
+        Ok(Ok(_reached)) => Ok(()),
+        Ok(Err(_)) | Err(_) => {
+            let missing = format!("the load did not get {ACKNOWLEDGED_MIN} acknowledgements");
+            Err(DrillError::NotWhole { waited: RECOVERY_MAX, missing })
+        }
     }
 }
 
