@@ -1,39 +1,50 @@
-//! The kill drill: under load, the nodes of a cluster are killed one after the other, again and again.
+//! A drill: under load, a fault strikes nodes of a cluster again and again.
 //!
-//! Hypothesis: every shard takes writes again within seconds, and in the end nothing that was acknowledged is missing, doubled
-//! or different between replicas. `probe` measures the outages, `health` decides when the next kill is fair, `evidence`
-//! collects what the checkers judge. The drill aborts its kills when the cluster does not come back, and judges all the same.
+//! Hypothesis: every shard takes writes again, and in the end nothing that was acknowledged is missing, doubled or different
+//! between replicas. `strike` makes the fault and undoes it, `probe` measures the outages, `health` decides when the next
+//! strike is fair, `evidence` collects what the checkers judge. The drill strikes no more when the cluster does not come back,
+//! and judges all the same.
 mod evidence;
 mod health;
 mod probe;
 mod report;
+mod strike;
 
 use std::time::Duration;
 
 use kvarter_api::v1::{Position, SubscribeRequest};
 use kvarter_api::{ApiError, Client, ConnectError, SendError};
-use kvarter_simulator::{EnrollError, Ledger, Load, LoadError, LoadOutcome, LoadPlan};
+use kvarter_simulator::{EnrollError, Ledger, Load, LoadError, LoadOutcome, LoadPlan, LoadProgress};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::{Violation, Violations};
-use crate::fleet::{Fleet, FleetError, NodeProcess};
+use crate::disks::{DiskError, Disks};
+use crate::fault::{Fault, Victims};
+use crate::fleet::{Fleet, FleetError};
 use evidence::Evidence;
 use health::Health;
 use probe::Probe;
-pub use report::{DrillReport, Figures, KillRecord, Verdict};
+pub use report::{Checked, DrillReport, Figures, StrikeRecord, Verdict};
+use strike::Strike;
 
-/// Longest outage that is waited for; also the time in which a killed node must be back and in step.
+/// Longest outage that is waited for; also the time in which a struck node must be back and in step.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// Longest wait for acknowledgements that are open when the load stops.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Acknowledgements that the load gets between two strikes at least.
+const ACKNOWLEDGED_MIN: u64 = 1_000;
 /// The load ends when the drill says so, and this is longer than any drill.
 const LOAD_DURATION: Duration = Duration::from_secs(7 * 86_400);
 
-/// A drill that kills each node in turn.
+/// A fault that strikes again and again under load.
 #[derive(Clone, Debug)]
-pub struct KillDrill {
-    /// How often each node is killed; at least 1.
+pub struct Drill {
+    pub fault: Fault,
+    pub victims: Victims,
+    /// At least 1; [`Victims::strikes_per_round`] says how many strikes that makes.
     pub rounds: u32,
     pub devices: u32,
     /// Readings in a second during the whole drill.
@@ -57,23 +68,33 @@ pub enum DrillError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error("the probe's gateway stream failed")]
     Probe(#[from] SendError),
     #[error("the cluster is not whole within {waited:?}: {missing}")]
     NotWhole { waited: Duration, missing: String },
-    #[error("node {id} was killed, but its process {pid} still runs")]
-    KillWithoutEffect { id: u64, pid: i32 },
+    #[error("node {id} was struck, but its process {pid} still runs")]
+    StrikeWithoutEffect { id: u64, pid: i32 },
+    #[error("node {id} was started again before its disk was back")]
+    NodeBeforeDisk { id: u64 },
+    #[error("node {id} stood still for {paused:?}, and nobody took over shard {shard} from it")]
+    NotTakenOver { id: u64, paused: Duration, shard: u32 },
 }
 
-impl KillDrill {
+impl Drill {
     /// Runs the drill against the cluster of `client`, whose processes are `fleet`.
     ///
-    /// Fails only when it can not be carried out from the beginning; whatever goes wrong after the first kill is in the report.
+    /// Fails only when it can not be carried out from the beginning; whatever goes wrong after the first strike is in the report.
     pub async fn run(&self, client: &Client, fleet: &Fleet) -> Result<DrillReport, DrillError> {
         if self.rounds == 0 {
             return Err(DrillError::NoRounds);
         }
         let health = Health::new(client, fleet)?;
+        if self.fault == Fault::PowerCut {
+            let nodes: Vec<u64> = fleet.nodes()?.iter().map(|node| node.id).collect();
+            Disks::of(fleet.data_dir()).check(&nodes)?;
+        }
         let shards = health.wait_until_whole(RECOVERY_MAX).await?;
         tracing::info!(shards = shards.len(), "the cluster is whole");
 
@@ -81,17 +102,21 @@ impl KillDrill {
         let mut probe = Probe::open(client).await?;
         let load = Load::prepare(client, self.plan()).await?;
         tracing::info!(devices = self.devices, shards = load.shards().len(), "load begins");
+        let (progress, acknowledged) = watch::channel(0);
         let stop_load = CancellationToken::new();
         let mut loading = JoinSet::new();
         loading.spawn({
             let stop_load = stop_load.clone();
-            async move { load.run(&stop_load, DRAIN_MAX, |_progress| {}).await }
+            let tell = move |now: LoadProgress| {
+                progress.send_replace(now.totals.acknowledged);
+            };
+            async move { load.run(&stop_load, DRAIN_MAX, tell).await }
         });
 
         let mut violations = Violations::default();
-        let mut kills = Vec::new();
-        if let Err(abort) = self.kill_in_turn(fleet, &health, &mut probe, &mut kills).await {
-            tracing::warn!(reason = %abort, "no more kills");
+        let mut strikes = Vec::new();
+        if let Err(abort) = self.strike(fleet, &health, &mut probe, acknowledged, &mut strikes).await {
+            tracing::warn!(reason = %abort, "no more strikes");
             violations.add(abort.into());
         }
 
@@ -101,7 +126,15 @@ impl KillDrill {
             None => unreachable!("the load was started above"),
         };
         tracing::info!(sent = load.report.sent, unanswered = load.report.unanswered, "load ended");
-        self.judge(client, &health, cursors, probe, load, kills, violations).await
+        let LoadOutcome { report: load, ledgers, .. } = load;
+        let (checked, verdict) = match examine(client, &health, cursors, probe, ledgers).await {
+            Ok((checked, verdict)) => (checked, Verdict { availability: violations, ..verdict }),
+            Err(error) => {
+                violations.add(Violation::DrillAborted { reason: format!("nothing can be checked: {error}") });
+                (Checked::default(), Verdict::unchecked(violations))
+            }
+        };
+        Ok(DrillReport::new(self, health.nodes(), strikes, load, checked, verdict))
     }
 
     fn plan(&self) -> LoadPlan {
@@ -116,25 +149,31 @@ impl KillDrill {
         }
     }
 
-    async fn kill_in_turn(
+    async fn strike(
         &self,
         fleet: &Fleet,
         health: &Health<'_>,
         probe: &mut Probe,
-        kills: &mut Vec<KillRecord>,
+        mut acknowledged: watch::Receiver<u64>,
+        strikes: &mut Vec<StrikeRecord>,
     ) -> Result<(), Abort> {
+        let nodes: Vec<u64> = fleet.nodes().map_err(DrillError::from)?.iter().map(|node| node.id).collect();
         for round in 1..=self.rounds {
-            for NodeProcess { id, .. } in fleet.nodes().map_err(DrillError::from)? {
+            for turn in 0..self.victims.strikes_per_round(nodes.len()) {
                 health.wait_until_whole(RECOVERY_MAX).await?;
                 health.wait_until_in_step(RECOVERY_MAX).await?;
-                // A probe that works before the kill: what it shows afterwards is the kill's doing.
+                wait_until_loaded(&mut acknowledged).await?;
+                // A probe that works before the strike: what it shows afterwards is the strike's doing.
                 probe.measure(RECOVERY_MAX).await?;
-                let killed = fleet.kill(id).map_err(DrillError::from)?;
-                let outage = probe.measure(RECOVERY_MAX).await?;
-                health::wait_until_gone(fleet, &killed).await?;
-                let record = KillRecord::new(round, &killed, &outage);
-                tracing::info!(round, node = id, outage_ms = record.outage_ms, shard = record.slowest_shard, "killed");
-                kills.push(record);
+                let leaders = health.leaders().await.map_err(DrillError::from)?;
+                let victims = self.victims.choose(turn, &nodes, &leaders);
+                let strike = Strike::make(self.fault, fleet, health, &victims).await?;
+                let (outage, undone) = tokio::join!(probe.measure(RECOVERY_MAX), strike.undo());
+                let (outage, taken_over) = (outage?, undone?);
+                let record = StrikeRecord::new(round, strike.struck(), &leaders, &outage, taken_over);
+                let StrikeRecord { outage_ms, taken_over_ms, slowest_shard, shards_led, .. } = record;
+                tracing::info!(round, nodes = ?victims, shards_led, outage_ms, taken_over_ms, slowest_shard, "struck");
+                strikes.push(record);
                 if let Some((shard, waited)) = outage.not_serving() {
                     return Err(Abort::ShardNotServing { shard, waited });
                 }
@@ -142,35 +181,45 @@ impl KillDrill {
         }
         Ok(health.wait_until_whole(RECOVERY_MAX).await.map(|_shards| ())?)
     }
+}
 
-    /// Collects the evidence and lets the checkers judge it.
-    #[expect(clippy::too_many_arguments, reason = "everything that the drill has gathered meets here, once")]
-    async fn judge(
-        &self,
-        client: &Client,
-        health: &Health<'_>,
-        cursors: Vec<Position>,
-        mut probe: Probe,
-        load: LoadOutcome,
-        kills: Vec<KillRecord>,
-        availability: Violations,
-    ) -> Result<DrillReport, DrillError> {
-        let ends = probe.mark_ends(DRAIN_MAX).await?;
-        let mut ledgers: Vec<Ledger> = load.ledgers;
-        ledgers.push(probe.into_ledger());
-        let evidence = Evidence { client, health, ledgers: &ledgers };
-        tracing::info!("reading the feed");
-        let (feed, facts) = evidence.feed(cursors, &ends).await?;
-        tracing::info!(facts, "reading the twins");
-        let twins = evidence.twins().await?;
-        tracing::info!("comparing the replicas");
-        let replicas = evidence.replicas(ends.len() as u64).await?;
-        let expected_kills = u64::from(self.rounds) * health.nodes() as u64;
-        Ok(DrillReport::new(kills, expected_kills, load.report, facts, Verdict { availability, feed, twins, replicas }))
+/// Waits until the load has got acknowledgements from now on: a strike right after the last one would find nothing to lose.
+async fn wait_until_loaded(acknowledged: &mut watch::Receiver<u64>) -> Result<(), DrillError> {
+    let goal = *acknowledged.borrow() + ACKNOWLEDGED_MIN;
+    match timeout(RECOVERY_MAX, acknowledged.wait_for(|now| *now >= goal)).await {
+        Ok(Ok(_reached)) => Ok(()),
+        Ok(Err(_)) | Err(_) => {
+            let missing = format!("the load did not get {ACKNOWLEDGED_MIN} acknowledgements");
+            Err(DrillError::NotWhole { waited: RECOVERY_MAX, missing })
+        }
     }
 }
 
-/// Why no more nodes are killed.
+/// Collects the evidence and lets the checkers judge it; the verdict on availability is the drill's own.
+async fn examine(
+    client: &Client,
+    health: &Health<'_>,
+    cursors: Vec<Position>,
+    mut probe: Probe,
+    mut ledgers: Vec<Ledger>,
+) -> Result<(Checked, Verdict), DrillError> {
+    let ends = probe.mark_ends(DRAIN_MAX).await?;
+    ledgers.push(probe.into_ledger());
+    let readings = ledgers.iter().map(Ledger::accepted_count).sum();
+    let devices = ledgers.iter().map(|ledger| ledger.devices().len() as u64).sum();
+    let shards = ends.len() as u64;
+    let evidence = Evidence { client, health, ledgers: &ledgers };
+    tracing::info!("reading the feed");
+    let (feed, facts) = evidence.feed(cursors, &ends).await?;
+    tracing::info!(facts, "reading the twins");
+    let twins = evidence.twins().await?;
+    tracing::info!("comparing the replicas");
+    let replicas = evidence.replicas(shards).await?;
+    let verdict = Verdict { feed, twins, replicas, ..Verdict::default() };
+    Ok((Checked { readings, facts, twins: devices, shards }, verdict))
+}
+
+/// Why there are no more strikes.
 #[derive(Debug, thiserror::Error)]
 enum Abort {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! The node processes under test, as the development cluster describes them in its state file, and the fault that ends one.
+//! The node processes under test, as the development cluster describes them in its state file, and the signals that end or stop one.
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,8 @@ pub enum FleetError {
     UnknownNode { id: u64 },
     #[error("node {id}: {pid} is not the id of a process")]
     NoProcess { id: u64, pid: i32 },
-    #[error("can not kill process {pid} of node {id}")]
-    NotKilled { id: u64, pid: i32, source: io::Error },
+    #[error("can not send {signal} to process {pid} of node {id}")]
+    NotSignalled { id: u64, pid: i32, signal: &'static str, source: io::Error },
 }
 
 /// The nodes of one cluster on this machine. Process ids are read again for each use: a killed node comes back with a new one.
@@ -42,6 +42,11 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// Where the cluster lives: the directory of the state file.
+    pub fn data_dir(&self) -> &Path {
+        self.state_file.parent().unwrap_or(Path::new("."))
+    }
+
     /// All nodes, in the order of their ids.
     pub fn nodes(&self) -> Result<Vec<NodeProcess>, FleetError> {
         let file = || self.state_file.clone();
@@ -56,12 +61,10 @@ impl Fleet {
         self.nodes()?.into_iter().find(|node| node.id == id).ok_or(FleetError::UnknownNode { id })
     }
 
-    /// Kills the process of node `id` as a power failure would: it has no chance to react. Returns what was killed.
+    /// Kills the process of node `id` and returns what was killed.
     pub fn kill(&self, id: u64) -> Result<NodeProcess, FleetError> {
         let node = self.node(id)?;
-        let pid = node.process()?;
-        let not_killed = |source: rustix::io::Errno| FleetError::NotKilled { id, pid: node.pid, source: source.into() };
-        kill_process(pid, Signal::KILL).map_err(not_killed)?;
+        node.kill()?;
         Ok(node)
     }
 }
@@ -72,11 +75,47 @@ impl NodeProcess {
         self.process().is_ok_and(|pid| test_kill_process(pid).is_ok())
     }
 
+    /// Ends the process with SIGKILL: it has no chance to react.
+    pub fn kill(&self) -> Result<(), FleetError> {
+        self.signal(Signal::KILL, "SIGKILL")
+    }
+
+    /// Stops the process with SIGSTOP. [`NodeProcess::is_paused`] says when it stands still.
+    pub fn pause(&self) -> Result<(), FleetError> {
+        self.signal(Signal::STOP, "SIGSTOP")
+    }
+
+    /// Lets a paused process go on; another one notices nothing.
+    pub fn resume(&self) -> Result<(), FleetError> {
+        self.signal(Signal::CONT, "SIGCONT")
+    }
+
+    /// Whether the process is stopped by a signal.
+    pub fn is_paused(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        stat.is_ok_and(|stat| process_state(&stat) == Some('T'))
+    }
+
+    fn signal(&self, signal: Signal, name: &'static str) -> Result<(), FleetError> {
+        let Self { id, pid, .. } = *self;
+        let not_signalled = |source: rustix::io::Errno| {
+            let source = source.into();
+            FleetError::NotSignalled { id, pid, signal: name, source }
+        };
+        kill_process(self.process()?, signal).map_err(not_signalled)
+    }
+
     fn process(&self) -> Result<Pid, FleetError> {
         // 0, negative numbers and 1 name groups of processes and the system's first: none of them is a node.
         let named = if self.pid > 1 { Pid::from_raw(self.pid) } else { None };
         named.ok_or(FleetError::NoProcess { id: self.id, pid: self.pid })
     }
+}
+
+/// The state letter in the text of `/proc/{pid}/stat`. It follows the program's name, which may hold blanks and parentheses.
+fn process_state(stat: &str) -> Option<char> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.trim_start().chars().next()
 }
 
 #[cfg(test)]
@@ -106,7 +145,33 @@ mod tests {
         let status = child.wait().unwrap();
         assert!(!status.success() && status.code().is_none(), "ended by a signal");
         assert!(!node.exists());
-        assert!(matches!(fleet.kill(2), Err(FleetError::NotKilled { id: 2, .. })));
+        assert!(matches!(fleet.kill(2), Err(FleetError::NotSignalled { id: 2, .. })));
+    }
+
+    #[test]
+    fn a_paused_process_stands_still_until_it_is_resumed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
+        let node = fleet_of(&dir, child.id().into()).unwrap().node(2).unwrap();
+        node.pause().unwrap();
+        while !node.is_paused() {
+            std::thread::yield_now();
+        }
+        node.resume().unwrap();
+        while node.is_paused() {
+            std::thread::yield_now();
+        }
+        assert!(node.exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!node.is_paused());
+    }
+
+    #[test]
+    fn a_process_state_is_found_behind_any_name() {
+        assert_eq!(process_state("77 (kvarter) T 1 77"), Some('T'));
+        assert_eq!(process_state("77 (a) S (b) R 1"), Some('R'));
+        assert_eq!(process_state("77"), None);
     }
 
     #[test]

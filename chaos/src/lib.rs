@@ -1,12 +1,16 @@
 //! Drills: faults made on a running cluster, and checkers that say whether its promises held.
 //!
-//! Start at [`KillDrill::run`]. The checkers (`check`) are pure; a checker that saw too little fails.
+//! Start at [`Drill::run`]. The checkers (`check`) are pure; a checker that saw too little fails.
 mod check;
+mod disks;
 mod drill;
+mod fault;
 mod fleet;
 
 pub use check::{
     FeedAudit, FeedPosition, ReplicaHash, TwinObservation, Violation, Violations, check_replicas, check_twins,
 };
-pub use drill::{DrillError, DrillReport, Figures, KillDrill, KillRecord, Verdict};
+pub use disks::{DiskError, Disks, HostUnable, host_unable};
+pub use drill::{Checked, Drill, DrillError, DrillReport, Figures, StrikeRecord, Verdict};
+pub use fault::{Fault, Victims};
 pub use fleet::{Fleet, FleetError, NodeProcess};

@@ -82,12 +82,14 @@ impl<'a> FeedAudit<'a> {
         }
     }
 
-    /// A fact that says what `device` observed at `observed_us`. Its position is told to [`FeedAudit::fact`].
-    pub fn reading(&mut self, device: &str, observed_us: i64) {
-        let Some(&(number, turn)) = self.devices.get(device) else { return };
+    /// A fact that says what `device` observed at `observed_us`. Its position is told to [`FeedAudit::fact`]. Returns whether
+    /// the device is in a ledger.
+    pub fn reading(&mut self, device: &str, observed_us: i64) -> bool {
+        let Some(&(number, turn)) = self.devices.get(device) else { return false };
         let ledger = &self.ledgers[number];
         let Some(serial) = ledger.find(turn, observed_us) else {
-            return self.violations.add(Violation::ReadingInvented { device: device.to_owned(), observed_us });
+            self.violations.add(Violation::ReadingInvented { device: device.to_owned(), observed_us });
+            return true;
         };
         if !self.shown[number].set(serial.0) {
             self.violations.add(Violation::ReadingRepeated { device: device.to_owned(), observed_us });
@@ -95,6 +97,7 @@ impl<'a> FeedAudit<'a> {
         if ledger.is_rejected(serial) {
             self.violations.add(Violation::RejectedReadingStored { device: device.to_owned(), observed_us });
         }
+        true
     }
 
     /// The feed said that it can not show some facts.
@@ -238,8 +241,8 @@ mod tests {
         let ledger = ledger();
         let ledgers = [ledger];
         let mut audit = FeedAudit::new(&ledgers);
-        audit.reading("districts/d/devices/0", 999);
-        audit.reading("districts/other/devices/0", 999);
+        assert!(audit.reading("districts/d/devices/0", 999));
+        assert!(!audit.reading("districts/other/devices/0", 999));
         assert_eq!(
             audit.conclude(0, 0).first[0],
             Violation::ReadingInvented { device: "districts/d/devices/0".to_owned(), observed_us: 999 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use kvarter_api::v1::{FeedMessage, Position, SubscribeRequest, fact};
 use kvarter_api::{Client, TwinSelection};
 use kvarter_simulator::{Ledger, LoadPlan};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::DrillError;
 use super::health::Health;
 use super::probe::EndMark;
 use crate::check::{FeedAudit, FeedPosition, TwinObservation, Violations, check_replicas, check_twins};
 
-/// A feed that says nothing for so long does not reach its end.
+/// A feed that shows no reading of the drill's devices for so long does not reach its end, whatever else the city writes.
 const FEED_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long replicas may take to be seen at one index; a city that goes on writing makes that a matter of luck.
 const REPLICAS_MAX: Duration = Duration::from_secs(60);
@@ -35,9 +35,14 @@ impl Evidence<'_> {
         let mut audit = FeedAudit::new(self.ledgers);
         let mut open = ends.clone();
         let mut subscription = self.client.subscribe(SubscribeRequest { cursors, ..Default::default() }).await?;
+        let mut give_up = Instant::now() + FEED_SILENCE_MAX;
         while !open.is_empty() {
-            match timeout(FEED_SILENCE_MAX, subscription.next()).await {
-                Ok(message) => take(&mut audit, &mut open, &message?),
+            match timeout_at(give_up, subscription.next()).await {
+                Ok(message) => {
+                    if take(&mut audit, &mut open, &message?) {
+                        give_up = Instant::now() + FEED_SILENCE_MAX;
+                    }
+                }
                 Err(_elapsed) => break,
             }
         }
@@ -78,8 +83,10 @@ impl Evidence<'_> {
     }
 }
 
-fn take(audit: &mut FeedAudit<'_>, open: &mut BTreeMap<u32, EndMark>, message: &FeedMessage) {
+/// Audits a message; returns whether it had a reading of a device in a ledger.
+fn take(audit: &mut FeedAudit<'_>, open: &mut BTreeMap<u32, EndMark>, message: &FeedMessage) -> bool {
     let shard = message.shard;
+    let mut is_of_drill = false;
     if let Some(gap) = &message.gap {
         audit.gap(shard, position(gap.from.as_ref()), position(gap.to.as_ref()));
     }
@@ -97,11 +104,12 @@ fn take(audit: &mut FeedAudit<'_>, open: &mut BTreeMap<u32, EndMark>, message: &
         let of_load = reported.filter(|reported| reported.attribute == LoadPlan::ATTRIBUTE);
         let Some(observed) = of_load.and_then(|reported| reported.observe_time) else { continue };
         let observed_us = micros(observed.seconds, observed.nanos);
-        audit.reading(&fact.device, observed_us);
+        is_of_drill |= audit.reading(&fact.device, observed_us);
         if open.get(&shard).is_some_and(|end| end.observed_us == observed_us && end.device == fact.device) {
             open.remove(&shard);
         }
     }
+    is_of_drill
 }
 
 fn position(position: Option<&Position>) -> FeedPosition {

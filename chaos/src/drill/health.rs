@@ -1,4 +1,4 @@
-//! Whether the cluster is whole, so that the next kill takes one node of three and not two.
+//! Whether the cluster is whole, so that the next fault hits one node of three and not two; and who leads.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -7,12 +7,10 @@ use tokio::time::{Instant, sleep};
 
 use super::DrillError;
 use crate::check::ReplicaHash;
-use crate::fleet::{Fleet, NodeProcess};
+use crate::fleet::Fleet;
 
 /// Between two looks at a condition.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// A killed process is gone within this time, or the kill had no effect.
-const GONE_MAX: Duration = Duration::from_secs(5);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The cluster as seen through its administration.
 pub(super) struct Health<'a> {
@@ -95,6 +93,27 @@ impl<'a> Health<'a> {
         }
     }
 
+    /// Who leads each shard, the meta group not counted; shards without a known leader are left out.
+    pub(super) async fn leaders(&self) -> Result<Vec<u64>, ApiError> {
+        let status = self.client.cluster_status().await?;
+        Ok(status.shards.iter().filter(|shard| shard.shard != 0).filter_map(|shard| shard.leader).collect())
+    }
+
+    /// A shard that the other nodes than `node` see led by `node` or by nobody, if there is one.
+    pub(super) async fn not_taken_over(&self, node: u64) -> Result<Option<u32>, DrillError> {
+        for (process, client) in self.fleet.nodes()?.iter().zip(&self.nodes) {
+            if process.id == node {
+                continue;
+            }
+            let status = client.cluster_status().await?;
+            let is_left = |leader: Option<u64>| leader.is_none_or(|leader| leader == node);
+            if let Some(shard) = status.shards.iter().find(|shard| is_left(shard.leader)) {
+                return Ok(Some(shard.shard));
+            }
+        }
+        Ok(None)
+    }
+
     /// Every node's word on its replicas, asked at the same time. The meta group counts as shard 0 where it is listed.
     pub(super) async fn replicas(&self, with_hash: bool) -> Result<Vec<ReplicaHash>, ApiError> {
         let mut asking = tokio::task::JoinSet::new();
@@ -114,16 +133,4 @@ impl<'a> Health<'a> {
         }
         Ok(replicas)
     }
-}
-
-/// Proves that the kill took effect: the process ended, or another one has taken its place.
-pub(super) async fn wait_until_gone(fleet: &Fleet, killed: &NodeProcess) -> Result<(), DrillError> {
-    let give_up = Instant::now() + GONE_MAX;
-    while killed.exists() && fleet.node(killed.id)?.pid == killed.pid {
-        if Instant::now() >= give_up {
-            return Err(DrillError::KillWithoutEffect { id: killed.id, pid: killed.pid });
-        }
-        sleep(LOOK_INTERVAL).await;
-    }
-    Ok(())
 }

@@ -1,9 +1,11 @@
 //! What a drill found, for programs (JSON) and people (a table).
 use std::fmt;
+use std::time::Duration;
 
 use kvarter_simulator::LoadReport;
 use serde::Serialize;
 
+use super::Drill;
 use super::probe::Outage;
 use crate::check::{Violation, Violations};
 use crate::fleet::NodeProcess;
@@ -11,27 +13,49 @@ use crate::fleet::NodeProcess;
 /// Violations of one checker that people are shown; the JSON has more.
 const SHOWN_MAX: usize = 10;
 
-/// One kill and what it did.
+/// One strike and what it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KillRecord {
+pub struct StrikeRecord {
     pub round: u32,
-    pub node: u64,
-    pub pid: i32,
-    /// From the kill until every shard had acknowledged a reading sent after it, milliseconds.
+    pub nodes: Vec<u64>,
+    /// Their processes.
+    pub pids: Vec<i32>,
+    /// Shards that they led.
+    pub shards_led: usize,
+    /// From the strike until every shard had acknowledged a reading sent after it, milliseconds. All nodes at once are away for
+    /// as long as their supervisor waits before it starts them again; that counts.
     pub outage_ms: u64,
     /// The shard that took longest.
     pub slowest_shard: u32,
+    /// From a pause's begin until other nodes led all shards, milliseconds; the outage also has the time in which a client
+    /// notices that its node stands still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_over_ms: Option<u64>,
 }
 
-impl KillRecord {
-    pub(super) fn new(round: u32, killed: &NodeProcess, outage: &Outage) -> Self {
+impl StrikeRecord {
+    /// `leaders` has the leader of each shard before the strike.
+    pub(super) fn new(
+        round: u32,
+        struck: &[NodeProcess],
+        leaders: &[u64],
+        outage: &Outage,
+        taken_over: Option<Duration>,
+    ) -> Self {
         let (slowest_shard, longest) = outage.longest().unwrap_or_default();
-        let outage_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-        Self { round, node: killed.id, pid: killed.pid, outage_ms, slowest_shard }
+        let (outage_ms, taken_over_ms) = (millis(longest), taken_over.map(millis));
+        let nodes: Vec<u64> = struck.iter().map(|node| node.id).collect();
+        let pids = struck.iter().map(|node| node.pid).collect();
+        let shards_led = leaders.iter().filter(|leader| nodes.contains(leader)).count();
+        Self { round, nodes, pids, shards_led, outage_ms, slowest_shard, taken_over_ms }
     }
 }
 
-/// Outages of all kills; zero without any.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Outages of all strikes; zero without any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Figures {
     pub outage_median_ms: u64,
@@ -39,8 +63,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    fn of(kills: &[KillRecord]) -> Self {
-        let mut outages: Vec<u64> = kills.iter().map(|kill| kill.outage_ms).collect();
+    fn of(strikes: &[StrikeRecord]) -> Self {
+        let mut outages: Vec<u64> = strikes.iter().map(|strike| strike.outage_ms).collect();
         outages.sort_unstable();
         Self {
             outage_median_ms: outages.get(outages.len() / 2).copied().unwrap_or_default(),
@@ -49,10 +73,23 @@ impl Figures {
     }
 }
 
+/// How much the checkers had before them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// Acknowledged readings, each held against the feed.
+    pub readings: u64,
+    /// Facts of the feed.
+    pub facts: u64,
+    /// Devices, each held against its twin.
+    pub twins: u64,
+    /// Shards whose replicas were compared.
+    pub shards: u64,
+}
+
 /// What each checker found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Kills that did not happen, shards that did not come back.
+    /// Strikes that did not happen, shards that did not come back.
     pub availability: Violations,
     pub feed: Violations,
     pub twins: Violations,
@@ -60,6 +97,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// No checker got anything to see, which none of them passes.
+    pub(super) fn unchecked(availability: Violations) -> Self {
+        let (mut feed, mut twins, mut replicas) = <(Violations, Violations, Violations)>::default();
+        feed.require("feed", "acknowledged readings", 0, 1);
+        twins.require("twins", "devices with an acknowledged reading", 0, 1);
+        replicas.require("replicas", "shards with all replicas at one index", 0, 1);
+        Self { availability, feed, twins, replicas }
+    }
+
     fn checkers(&self) -> [(&'static str, &Violations); 4] {
         let Self { availability, feed, twins, replicas } = self;
         [("availability", availability), ("feed", feed), ("twins", twins), ("replicas", replicas)]
@@ -68,42 +114,52 @@ impl Verdict {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DrillReport {
+    /// What was done to whom, in words.
+    pub fault: String,
     /// No promise was broken, and enough was seen to say so.
     pub is_passed: bool,
     #[serde(flatten)]
     pub figures: Figures,
-    pub kills: Vec<KillRecord>,
+    pub strikes: Vec<StrikeRecord>,
     pub load: LoadReport,
-    /// Facts of the feed that were audited.
-    pub facts: u64,
+    pub checked: Checked,
     pub verdict: Verdict,
 }
 
 impl DrillReport {
-    /// A drill with fewer kills than expected does not pass.
+    /// A drill with fewer strikes than it was to make on `nodes` nodes does not pass.
     pub(super) fn new(
-        kills: Vec<KillRecord>,
-        kills_expected: u64,
+        drill: &Drill,
+        nodes: usize,
+        strikes: Vec<StrikeRecord>,
         load: LoadReport,
-        facts: u64,
+        checked: Checked,
         mut verdict: Verdict,
     ) -> Self {
-        verdict.availability.require("availability", "kills", kills.len() as u64, kills_expected);
+        let expected = u64::from(drill.rounds) * drill.victims.strikes_per_round(nodes) as u64;
+        verdict.availability.require("availability", "strikes", strikes.len() as u64, expected);
         // Readings whose streams gave up are neither acknowledged nor refused: the load itself did not go through.
         if load.errors > 0 {
             let reason = format!("{} gateway streams or devices of the load failed", load.errors);
             verdict.availability.add(Violation::DrillAborted { reason });
         }
         let is_passed = verdict.checkers().iter().all(|(_, violations)| violations.count == 0);
-        Self { is_passed, figures: Figures::of(&kills), kills, load, facts, verdict }
+        let fault = format!("{} of {}", drill.fault, drill.victims);
+        Self { fault, is_passed, figures: Figures::of(&strikes), strikes, load, checked, verdict }
     }
 }
 
 impl fmt::Display for DrillReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>5}{:>6}{:>9}{:>12}{:>15}", "round", "node", "process", "outage ms", "slowest shard")?;
-        for KillRecord { round, node, pid, outage_ms, slowest_shard } in &self.kills {
-            writeln!(f, "{round:>5}{node:>6}{pid:>9}{outage_ms:>12}{slowest_shard:>15}")?;
+        writeln!(f, "{}: {} times\n", self.fault, self.strikes.len())?;
+        writeln!(f, "{:>5}  {:<10}{:>10}{:>12}{:>15}", "round", "nodes", "shards led", "outage ms", "slowest shard")?;
+        for StrikeRecord { round, nodes, shards_led, outage_ms, slowest_shard, taken_over_ms, .. } in &self.strikes {
+            let nodes = nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+            write!(f, "{round:>5}  {nodes:<10}{shards_led:>10}{outage_ms:>12}{slowest_shard:>15}")?;
+            match taken_over_ms {
+                Some(taken_over_ms) => writeln!(f, "  taken over by others after {taken_over_ms} ms")?,
+                None => writeln!(f)?,
+            }
         }
         let Figures { outage_median_ms, outage_worst_ms } = self.figures;
         writeln!(
@@ -116,7 +172,11 @@ impl fmt::Display for DrillReport {
             "load: {sent} readings sent, {stored} stored, {late} late, {duplicate} duplicate, {rejected} rejected, \
              {unanswered} unanswered"
         )?;
-        writeln!(f, "feed: {} facts audited\n", self.facts)?;
+        let Checked { readings, facts, twins, shards } = self.checked;
+        writeln!(
+            f,
+            "checked: {readings} acknowledged readings, {facts} facts, {twins} twins, replicas of {shards} shards\n"
+        )?;
         for (checker, violations) in self.verdict.checkers() {
             let word = if violations.count == 0 { "held" } else { "BROKEN" };
             writeln!(f, "{checker:<13}{word:<8}{} violations", violations.count)?;
@@ -130,32 +190,65 @@ impl fmt::Display for DrillReport {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
 
-    fn kill(outage_ms: u64) -> KillRecord {
-        KillRecord { round: 1, node: 1, pid: 77, outage_ms, slowest_shard: 4 }
+    use super::*;
+    use crate::fault::{Fault, Victims};
+
+    fn strike(outage_ms: u64) -> StrikeRecord {
+        let (nodes, pids) = (vec![1], vec![77]);
+        StrikeRecord { round: 1, nodes, pids, shards_led: 5, outage_ms, slowest_shard: 4, taken_over_ms: None }
     }
 
-    fn report(kills: Vec<KillRecord>, load: LoadReport, verdict: Verdict) -> DrillReport {
-        DrillReport::new(kills, 3, load, 9, verdict)
+    /// Of a drill that was to strike three times.
+    fn report(strikes: Vec<StrikeRecord>, load: LoadReport, verdict: Verdict) -> DrillReport {
+        let (fault, victims) = (Fault::Kill, Victims::EachInTurn);
+        let drill = Drill { fault, victims, rounds: 1, devices: 5, readings_per_s: 1.0, lanes: 1 };
+        DrillReport::new(&drill, 3, strikes, load, Checked { readings: 7, facts: 9, twins: 5, shards: 2 }, verdict)
     }
 
     #[test]
     fn figures_are_the_median_and_the_worst() {
-        let report = report([700, 20, 90].map(kill).to_vec(), LoadReport::default(), Verdict::default());
+        let report = report([700, 20, 90].map(strike).to_vec(), LoadReport::default(), Verdict::default());
         assert!(report.is_passed);
         assert_eq!(report.figures, Figures { outage_median_ms: 90, outage_worst_ms: 700 });
         assert!(report.to_string().ends_with("PASSED"));
     }
 
     #[test]
-    fn missing_kills_broken_streams_and_violations_fail_the_drill() {
-        let kills = [1, 2, 3].map(kill);
-        let too_few = report(kills[..2].to_vec(), LoadReport::default(), Verdict::default());
-        let broken = report(kills.to_vec(), LoadReport { errors: 1, ..LoadReport::default() }, Verdict::default());
+    fn a_report_says_what_was_done_how_often_and_what_was_checked() {
+        let report = report([1, 2, 3].map(strike).to_vec(), LoadReport::default(), Verdict::default());
+        let text = report.to_string();
+        assert!(text.starts_with("kill of each node in turn: 3 times"), "{text}");
+        assert!(text.contains("7 acknowledged readings, 9 facts, 5 twins, replicas of 2 shards"), "{text}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!((&json["checked"]["readings"], &json["strikes"][0]["nodes"][0]), (&7.into(), &1.into()));
+    }
+
+    #[test]
+    fn checkers_that_saw_nothing_do_not_pass() {
+        let verdict = Verdict::unchecked(Violations::default());
+        let report = report([1, 2, 3].map(strike).to_vec(), LoadReport::default(), verdict);
+        let broken = report.verdict.checkers().map(|(_, violations)| violations.count);
+        assert_eq!((report.is_passed, broken), (false, [0, 1, 1, 1]));
+    }
+
+    #[test]
+    fn shards_that_struck_nodes_led_are_counted() {
+        let outage = Outage { waited: Duration::ZERO, served_after: BTreeMap::new() };
+        let node = |id| NodeProcess { id, pid: 77, api_address: String::new() };
+        let led = |nodes: &[NodeProcess]| StrikeRecord::new(1, nodes, &[1, 3, 1, 2], &outage, None).shards_led;
+        assert_eq!((led(&[node(1)]), led(&[node(3), node(2)])), (2, 2));
+    }
+
+    #[test]
+    fn missing_strikes_broken_streams_and_violations_fail_the_drill() {
+        let strikes = [1, 2, 3].map(strike);
+        let too_few = report(strikes[..2].to_vec(), LoadReport::default(), Verdict::default());
+        let broken = report(strikes.to_vec(), LoadReport { errors: 1, ..LoadReport::default() }, Verdict::default());
         let mut verdict = Verdict::default();
         verdict.feed.add(Violation::ReadingLost { device: "d".to_owned(), observed_us: 5 });
-        let lost = report(kills.to_vec(), LoadReport::default(), verdict);
+        let lost = report(strikes.to_vec(), LoadReport::default(), verdict);
         for report in [too_few, broken, lost] {
             assert!(!report.is_passed && report.to_string().ends_with("FAILED"), "{report}");
         }

@@ -1,0 +1,272 @@
+//! Disks of their own for the nodes of a development cluster, so that a power cut can be rehearsed.
+//!
+//! Each node's data directory is the mount point of an ext4 file system in a sparse image file beside it. A cut is the file
+//! system's shutdown without flushing its log: from that moment nothing reaches the image, and what was not synced is gone. The
+//! ioctl needs `unsafe` code, which this workspace forbids, so `xfs_io` (Debian's `xfsprogs`) makes it; it knows ext4 too. What
+//! a device keeps in a volatile cache of its own is not rehearsed: the image has none.
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::geteuid;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+const TOOLS: [&str; 4] = ["mkfs.ext4", "mount", "umount", "xfs_io"];
+const IMAGE_SUFFIX: &str = ".ext4";
+/// Written and not synced before a cut; afterwards its bytes must be gone.
+const WITNESS: &str = "written-before-the-cut";
+const WITNESS_BYTES: [u8; 512] = [0x5a; 512];
+/// How long a file system may be in use after its node's process has gone.
+const UNMOUNT_MAX: Duration = Duration::from_secs(5);
+const UNMOUNT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why power cuts can not be rehearsed on this host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostUnable {
+    #[error("mounting disks needs root")]
+    NotRoot,
+    #[error("there are no loop devices")]
+    NoLoopDevices,
+    #[error("{tool} is not installed")]
+    ToolMissing { tool: &'static str },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error("node {node} has no disk of its own in {}; `kvarter-chaos disks make` makes one before the cluster's first start", data.display())]
+    NotMounted { node: u64, data: PathBuf },
+    #[error("{} holds data, which a disk would hide; choose another directory", directory.display())]
+    DirectoryInUse { directory: PathBuf },
+    #[error("{command}: {said}")]
+    ToolFailed { command: String, said: String },
+    #[error("the disk of node {node} was cut, and yet kept what was not synced")]
+    CutWithoutEffect { node: u64 },
+    #[error("can not use {}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// The disks in one data directory of `kvarter dev`.
+#[derive(Clone, Debug)]
+pub struct Disks {
+    data: PathBuf,
+}
+
+/// Says why this host can not rehearse power cuts, if it can not.
+pub fn host_unable() -> Option<HostUnable> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has_tool = |tool: &str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
+    unable(geteuid().is_root(), Path::new("/dev/loop-control").exists(), has_tool)
+}
+
+fn unable(is_root: bool, has_loop_devices: bool, has_tool: impl Fn(&str) -> bool) -> Option<HostUnable> {
+    if !is_root {
+        return Some(HostUnable::NotRoot);
+    }
+    if !has_loop_devices {
+        return Some(HostUnable::NoLoopDevices);
+    }
+    TOOLS.into_iter().find(|tool| !has_tool(tool)).map(|tool| HostUnable::ToolMissing { tool })
+}
+
+impl Disks {
+    /// Of the cluster in `data`, which needs not exist yet.
+    pub fn of(data: &Path) -> Self {
+        Self { data: data.to_owned() }
+    }
+
+    /// Makes and mounts the disks of nodes 1 to `nodes` that are not there yet. A disk of `bytes_max` takes what is written.
+    pub async fn make(&self, nodes: u64, bytes_max: u64) -> Result<(), DiskError> {
+        for node in 1..=nodes {
+            let (image, directory) = (self.image(node), self.directory(node));
+            std::fs::create_dir_all(&directory).map_err(on(&directory))?;
+            if self.is_mounted(node)? {
+                continue;
+            }
+            if std::fs::read_dir(&directory).map_err(on(&directory))?.next().is_some() {
+                return Err(DiskError::DirectoryInUse { directory });
+            }
+            if !image.exists() {
+                File::create(&image).and_then(|file| file.set_len(bytes_max)).map_err(on(&image))?;
+                run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image)).await?;
+            }
+            self.mount(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Unmounts and deletes all disks, whoever made them, with all that is on them. Returns how many there were.
+    pub async fn remove(&self) -> Result<usize, DiskError> {
+        let nodes = self.nodes()?;
+        for node in &nodes {
+            if self.is_mounted(*node)? {
+                self.unmount(*node).await?;
+            }
+            for (path, removed) in [
+                (self.image(*node), std::fs::remove_file(self.image(*node))),
+                (self.directory(*node), std::fs::remove_dir(self.directory(*node))),
+            ] {
+                removed.map_err(on(&path))?;
+            }
+        }
+        Ok(nodes.len())
+    }
+
+    /// Refuses when one of `nodes` is not on a disk of its own.
+    pub fn check(&self, nodes: &[u64]) -> Result<(), DiskError> {
+        for node in nodes {
+            if !self.is_mounted(*node)? {
+                return Err(DiskError::NotMounted { node: *node, data: self.data.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the power of the disks of `nodes`, as near to the same moment as starting a program for each allows. Their
+    /// processes must be killed next; [`Disks::power_on`] brings back what was synced.
+    pub async fn cut(&self, nodes: &[u64]) -> Result<(), DiskError> {
+        self.check(nodes)?;
+        for node in nodes {
+            let witness = self.directory(*node).join(WITNESS);
+            std::fs::write(&witness, WITNESS_BYTES).map_err(on(&witness))?;
+        }
+        let mut cuts = tokio::task::JoinSet::new();
+        for node in nodes {
+            let directory = self.directory(*node);
+            // Without its option -f, the shutdown does not flush the file system's log.
+            cuts.spawn(async move { run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(&directory)).await });
+        }
+        cuts.join_all().await.into_iter().collect()
+    }
+
+    /// Unmounts the disk of `node` and mounts it again, as after a reboot, and proves that the cut took effect. No process may
+    /// use the disk any more.
+    pub async fn power_on(&self, node: u64) -> Result<(), DiskError> {
+        self.unmount(node).await?;
+        self.mount(node).await?;
+        let witness = self.directory(node).join(WITNESS);
+        let kept = match std::fs::read(&witness) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(DiskError::Io { path: witness, source }),
+        };
+        // Syncs of other files may have saved its name, but not its bytes.
+        std::fs::remove_file(&witness).map_err(on(&witness))?;
+        if kept == WITNESS_BYTES { Err(DiskError::CutWithoutEffect { node }) } else { Ok(()) }
+    }
+
+    async fn mount(&self, node: u64) -> Result<(), DiskError> {
+        run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(self.image(node)).arg(self.directory(node)))
+            .await
+    }
+
+    async fn unmount(&self, node: u64) -> Result<(), DiskError> {
+        let give_up = Instant::now() + UNMOUNT_MAX;
+        loop {
+            match run(Command::new("umount").arg(self.directory(node))).await {
+                Err(_in_use) if Instant::now() < give_up => sleep(UNMOUNT_INTERVAL).await,
+                unmounted => return unmounted,
+            }
+        }
+    }
+
+    /// Whether the node's directory is on another file system than the data directory.
+    fn is_mounted(&self, node: u64) -> Result<bool, DiskError> {
+        let device = |path: &Path| match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(metadata.dev())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DiskError::Io { path: path.to_owned(), source }),
+        };
+        let (outer, inner) = (device(&self.data)?, device(&self.directory(node))?);
+        Ok(inner.is_some() && inner != outer)
+    }
+
+    /// Nodes with an image.
+    fn nodes(&self) -> Result<Vec<u64>, DiskError> {
+        let mut nodes = Vec::new();
+        for entry in std::fs::read_dir(&self.data).map_err(on(&self.data))? {
+            let name = entry.map_err(on(&self.data))?.file_name();
+            nodes.extend(name.to_str().and_then(node_of_image));
+        }
+        nodes.sort_unstable();
+        Ok(nodes)
+    }
+
+    fn image(&self, node: u64) -> PathBuf {
+        self.data.join(format!("node{node}{IMAGE_SUFFIX}"))
+    }
+
+    /// Where the node has its stores.
+    fn directory(&self, node: u64) -> PathBuf {
+        self.data.join(format!("node{node}"))
+    }
+}
+
+fn node_of_image(name: &str) -> Option<u64> {
+    name.strip_prefix("node")?.strip_suffix(IMAGE_SUFFIX)?.parse().ok()
+}
+
+fn on(path: &Path) -> impl FnOnce(io::Error) -> DiskError + use<> {
+    let path = path.to_owned();
+    move |source| DiskError::Io { path, source }
+}
+
+/// Runs a tool to its end.
+async fn run(tool: &mut Command) -> Result<(), DiskError> {
+    let ran = tool.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let failed = |said: String| {
+        let command = tool.as_std();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        DiskError::ToolFailed { command, said }
+    };
+    match ran {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(failed(format!("{}; {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_says_what_it_lacks() {
+        let without_xfs = |tool: &str| tool != "xfs_io";
+        assert_eq!(unable(false, true, |_| true), Some(HostUnable::NotRoot));
+        assert_eq!(unable(true, false, |_| true), Some(HostUnable::NoLoopDevices));
+        assert_eq!(unable(true, true, without_xfs), Some(HostUnable::ToolMissing { tool: "xfs_io" }));
+        assert_eq!(unable(true, true, |_| true), None);
+    }
+
+    #[test]
+    fn images_are_known_by_their_names() {
+        let disks = Disks::of(Path::new("data"));
+        let name = disks.image(12).file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(node_of_image(&name), Some(12));
+        assert_eq!(["node1", "node1.log", "nodex.ext4", "other.ext4"].map(node_of_image), [None; 4]);
+    }
+
+    #[tokio::test]
+    async fn a_plain_directory_is_neither_a_disk_nor_hidden_by_one() {
+        let data = tempfile::tempdir().unwrap();
+        let disks = Disks::of(data.path());
+        assert!(matches!(disks.check(&[1]), Err(DiskError::NotMounted { node: 1, .. })));
+        std::fs::create_dir(disks.directory(1)).unwrap();
+        assert!(matches!(disks.cut(&[1]).await, Err(DiskError::NotMounted { node: 1, .. })));
+        std::fs::write(disks.directory(1).join("log"), "data").unwrap();
+        assert!(matches!(disks.make(1, 1 << 20).await, Err(DiskError::DirectoryInUse { .. })));
+        assert_eq!(disks.remove().await.unwrap(), 0);
+        assert!(disks.directory(1).join("log").exists());
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_fails_says_why() {
+        let failed = run(Command::new("mount").arg("/nowhere/at-all")).await.unwrap_err().to_string();
+        assert!(failed.starts_with("mount /nowhere/at-all: "), "{failed}");
+    }
+}
