@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use jiff::SignedDuration;
 use kvarter_api::Client;
 use kvarter_chaos::{Disks, Drill, Fault, Fleet, HostUnable, Victims, host_unable};
-use kvarter_simulator::Profile;
+use kvarter_simulator::{Profile, parse_duration};
 use tracing_subscriber::EnvFilter;
 
 /// Where `kvarter dev` keeps its cluster.
@@ -220,12 +219,6 @@ fn skipped(reason: &HostUnable, as_json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out, "skipped, because {reason}")?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let explain = |error: jiff::Error| format!("{error}; write e.g. 10s or 500ms");
-    let duration: SignedDuration = text.parse().map_err(explain)?;
-    Duration::try_from(duration).map_err(explain)
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use jiff::SignedDuration;
 use jiff::civil::Date;
 use kvarter_api::Client;
 use kvarter_simulator::{Profile, ReplaySpan};
@@ -98,13 +97,6 @@ impl SpanArgs {
     }
 }
 
-/// A time such as `60s`, `5m` or `1h 30m`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let explain = |_error| format!("`{text}` is not a time such as 60s, 5m or 1h30m");
-    let duration: SignedDuration = text.parse().map_err(|error: jiff::Error| explain(error))?;
-    Duration::try_from(duration).map_err(explain)
-}
-
 /// A token that SIGINT and SIGTERM cancel, and `after` too when it is given. The task lives as long as the program.
 fn stop_token(after: Option<Duration>, tasks: &mut tokio::task::JoinSet<()>) -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
@@ -141,14 +133,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_are_read_as_people_write_them() {
-        assert_eq!(parse_duration("60s"), Ok(Duration::from_secs(60)));
-        assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_secs(5_400)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert!(parse_duration("-5s").is_err() && parse_duration("60").is_err());
     }
 
     #[test]

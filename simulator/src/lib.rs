@@ -11,6 +11,7 @@ mod compare;
 mod device;
 mod dials;
 mod draw;
+mod duration;
 mod enroll;
 mod fidelity;
 mod latency;
@@ -42,6 +43,7 @@ pub use compare::{
 };
 pub use device::{DeviceIndex, Place, SimulatedDevice};
 pub use dials::{Dials, Obedience};
+pub use duration::parse_duration;
 pub use enroll::{EnrollError, open_attached, register};
 pub use fidelity::{Fidelity, Fit};
 pub use latency::{Latencies, LatencySummary};

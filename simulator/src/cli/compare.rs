@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use kvarter_simulator::{ComparePlan, Payload};
+use kvarter_simulator::{ComparePlan, Payload, parse_duration};
 use tokio::task::JoinSet;
 
-use super::{beside_this_program, parse_duration, stop_token};
+use super::{beside_this_program, stop_token};
 
 /// Measure Kvarter beside another system on this machine
 #[derive(Debug, Args)]

@@ -9,13 +9,13 @@ use clap::Args;
 use kvarter_api::Client;
 use kvarter_simulator::{
     Load, LoadPhase, LoadPlan, LoadProgress, LoadReport, LoadStudy, NodeProcesses, RateSearch, ReadReport,
-    SearchResult, Trial, UsageWatch,
+    SearchResult, Trial, UsageWatch, parse_duration,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ConnectionArgs, parse_duration, stop_token};
+use super::{ConnectionArgs, stop_token};
 
 /// Of each trial of a search.
 const TRIAL: Duration = Duration::from_secs(6);

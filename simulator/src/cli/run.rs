@@ -8,13 +8,13 @@ use clap::Args;
 use jiff::Timestamp;
 use kvarter_simulator::{
     CityOptions, Dials, PlayOptions, PlayReport, PlayStatus, Player, Preset, Scenario, Speed, World, WorldClock,
-    town_start, wall_clock,
+    parse_duration, town_start, wall_clock,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-use super::{ConnectionArgs, SpanArgs, parse_duration, stop_token};
+use super::{ConnectionArgs, SpanArgs, stop_token};
 
 /// Play a city, or recorded readings with `--replay`
 ///

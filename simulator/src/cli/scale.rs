@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use kvarter_simulator::ScalePlan;
+use kvarter_simulator::{ScalePlan, parse_duration};
 use tokio::task::JoinSet;
 
-use super::{beside_this_program, parse_duration, stop_token};
+use super::{beside_this_program, stop_token};
 
 /// Measure how the cost of a reading grows with devices, and the throughput with shards
 ///
