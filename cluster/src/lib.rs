@@ -33,7 +33,7 @@ pub use meta::{MetaError, MetaView, NodeRecord};
 pub use page::{Page, PageContent, PageId, PageTable};
 pub use peer::TlsIdentity;
 pub use peer::server::PeerHandler;
-pub use ports::{ByteStream, Clock, Ports, Random, Timestamp, Transport};
+pub use ports::{ByteStream, Clock, Execution, Ports, Random, Timestamp, Transport};
 pub use shard::{Leadership, ProposeError, ReadError, ShardHandle};
 pub use state::{DamagedBytes, StateMachine, View};
 

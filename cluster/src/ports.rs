@@ -1,10 +1,14 @@
-//! The ports through which nondeterminism enters: clock, randomness, and the transport in `ports/transport.rs`.
+//! The ports through which nondeterminism enters: clock, randomness, and the transport in `ports/transport.rs`; beside them,
+//! where tasks run (`ports/execution.rs`).
 
+mod execution;
 mod transport;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use execution::Execution;
+pub(crate) use execution::RaftRuntime;
 pub use transport::{ByteStream, Transport};
 
 /// Microseconds since 1970-01-01 UTC.
@@ -31,6 +35,7 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub transport: Arc<dyn Transport>,
+    pub execution: Execution,
 }
 
 impl Ports {
@@ -40,6 +45,7 @@ impl Ports {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             transport: Arc::new(transport::TcpTransport),
+            execution: Execution::OwnRuntime,
         }
     }
 }
