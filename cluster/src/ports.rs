@@ -1,10 +1,16 @@
-//! The ports through which nondeterminism enters: clock, randomness, and the transport in `ports/transport.rs`.
+//! The ports through which nondeterminism enters: clock, randomness, the transport in `ports/transport.rs` and the storage in
+//! `ports/storage.rs`.
 
+mod disk;
+mod memory;
+pub(crate) mod storage;
 mod transport;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use memory::{MemoryStorage, Operation as StorageOperation};
+pub use storage::{Batch, Database, DatabaseError, Listing, Space, Storage, StoredFile, Tree};
 pub use transport::{ByteStream, Transport};
 
 /// Microseconds since 1970-01-01 UTC.
@@ -31,15 +37,17 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub transport: Arc<dyn Transport>,
+    pub storage: Arc<dyn Storage>,
 }
 
 impl Ports {
-    /// The machine's own clock and entropy, and TCP.
+    /// The machine's own clock, entropy and disk, and TCP.
     pub fn system() -> Self {
         Self {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             transport: Arc::new(transport::TcpTransport),
+            storage: Arc::new(disk::DiskStorage),
         }
     }
 }
