@@ -34,6 +34,7 @@ use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
 use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, TlsIdentity, probe};
 use crate::ports::RaftRuntime;
+use crate::ports::storage::in_place;
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
 use opening::Opening;
@@ -280,8 +281,12 @@ impl<S: StateMachine> Core<S> {
         application: Handle,
     ) -> Result<Arc<Self>, StartError> {
         let identity = identity::open(&config.data_dir, config.node, &ports)?;
-        let log = LogStore::open(&config.data_dir.join("log"), config.retention_bytes)?;
-        let checkpoints = tokio::task::block_in_place(|| CheckpointStore::open(&config.data_dir.join("state")))?;
+        let log = in_place(&*ports.storage, || {
+            LogStore::open(Arc::clone(&ports.storage), &config.data_dir.join("log"), config.retention_bytes)
+        })?;
+        let checkpoints = in_place(&*ports.storage, || {
+            CheckpointStore::open(Arc::clone(&ports.storage), &config.data_dir.join("state"))
+        })?;
         let own = Own {
             node: config.node,
             disk: identity.disk,
@@ -406,7 +411,7 @@ impl<S: StateMachine> Core<S> {
         stop_raft(&self.meta.raft).await;
         self.tasks.close();
         self.tasks.wait().await;
-        tokio::task::block_in_place(|| self.log.close());
+        self.log.close().await;
     }
 }
 

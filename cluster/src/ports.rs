@@ -1,7 +1,10 @@
-//! The ports through which nondeterminism enters: clock, randomness, and the transport in `ports/transport.rs`; beside them,
-//! where tasks run (`ports/execution.rs`).
+//! The ports through which nondeterminism enters: clock, randomness, the transport in `ports/transport.rs` and the storage in
+//! `ports/storage.rs`; beside them, where tasks run (`ports/execution.rs`).
 
+mod disk;
 mod execution;
+mod memory;
+pub(crate) mod storage;
 mod transport;
 
 use std::fmt;
@@ -9,6 +12,8 @@ use std::sync::Arc;
 
 pub use execution::Execution;
 pub(crate) use execution::RaftRuntime;
+pub use memory::{MemoryStorage, Operation as StorageOperation};
+pub use storage::{Batch, Database, DatabaseError, Listing, Space, Storage, StoredFile, Tree};
 pub use transport::{ByteStream, Transport};
 
 /// Microseconds since 1970-01-01 UTC.
@@ -36,16 +41,18 @@ pub struct Ports {
     pub random: Arc<dyn Random>,
     pub transport: Arc<dyn Transport>,
     pub execution: Execution,
+    pub storage: Arc<dyn Storage>,
 }
 
 impl Ports {
-    /// The machine's own clock and entropy, and TCP.
+    /// The machine's own clock, entropy and disk, and TCP.
     pub fn system() -> Self {
         Self {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             transport: Arc::new(transport::TcpTransport),
             execution: Execution::OwnRuntime,
+            storage: Arc::new(disk::DiskStorage),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::peer::Peers;
 use crate::peer::network::Network;
 use crate::peer::server::{Door, Groups};
 use crate::peer::snapshot;
+use crate::ports::storage::off_threads;
 use crate::raft;
 use crate::replica::{Replica, ReplicaStore};
 use crate::shard::{Leadership, follow_leadership};
@@ -56,7 +57,8 @@ impl Opening<'_> {
     pub(super) async fn read<M: StateMachine>(&self, shard: ShardId) -> Result<Stored<M>, StartError> {
         let log = self.log.group(shard)?;
         let checkpoints = self.checkpoints.clone();
-        let replica = tokio::task::spawn_blocking(move || Replica::<M>::open(shard, checkpoints))
+        let storage = Arc::clone(&checkpoints.storage);
+        let replica = off_threads(&*storage, move || Replica::<M>::open(shard, checkpoints))
             .await
             .map_err(|error| StartError::Runtime { reason: error.to_string() })??;
         Ok(Stored { shard, log, replica })

@@ -72,7 +72,7 @@ async fn retain<S: StateMachine>(core: Arc<Core<S>>) {
         limits.now = later(limits.now, elapsed);
         let groups = handles(&core);
         limits.entries_max = core.config.retention_entries / (groups.len() as u64 + 1);
-        limits.over = tokio::task::block_in_place(|| core.log.purge_files()).unwrap_or_else(|error| {
+        limits.over = core.log.purge_files().unwrap_or_else(|error| {
             tracing::error!(%error, "old log files can not be dropped");
             Vec::new()
         });
