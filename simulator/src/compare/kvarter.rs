@@ -1,4 +1,4 @@
-//! Three nodes of Kvarter on loopback, started by its own development cluster with nothing played into it.
+//! Nodes of Kvarter on loopback, started by its own development cluster with nothing played into it.
 //!
 //! `writer` is its client: a gateway stream.
 mod writer;
@@ -17,29 +17,35 @@ use super::drive::{Group, Writer};
 use super::process::{Process, signal_process};
 use super::system::{Clients, System};
 use super::{CompareError, START_MAX};
-use crate::enroll::register;
+use crate::enroll::{register, register_each};
 use crate::profile::Profile;
 use crate::resources::{NodeProcess, NodeProcesses};
 use writer::GatewayWriter;
 
 pub(super) const HINT: &str = "build it with `cargo build --release`, or name it with --kvarter";
-const NODES: usize = 3;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Nodes and shards of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterSize {
+    pub(crate) nodes: u32,
+    pub(crate) shards: u32,
+}
 
 pub(crate) struct KvarterCluster {
     program: PathBuf,
     dir: PathBuf,
-    shards: u32,
+    size: ClusterSize,
     process: Option<Process>,
     client: Option<Client>,
 }
 
 impl KvarterCluster {
     /// Starts a new cluster with its data below `dir`, and waits until it writes.
-    pub(crate) async fn start(program: &Path, dir: &Path, shards: u32) -> Result<Self, CompareError> {
+    pub(crate) async fn start(program: &Path, dir: &Path, size: ClusterSize) -> Result<Self, CompareError> {
         super::make_empty(dir)?;
         let (program, dir) = (program.to_owned(), dir.to_owned());
-        let mut cluster = Self { program, dir, shards, process: None, client: None };
+        let mut cluster = Self { program, dir, size, process: None, client: None };
         cluster.resume().await?;
         Ok(cluster)
     }
@@ -63,29 +69,39 @@ impl KvarterCluster {
         // Without pauses between attempts: they would count as time of the start.
         Client::connect(ClientConfig { deadline: Duration::ZERO, ..config.clone() }).await.ok()?;
         let client = Client::connect(config).await.ok()?;
+        let nodes = self.size.nodes as usize;
         let addresses: Vec<String> =
             client.cluster_status().await.ok()?.nodes.into_iter().map(|node| node.api_address).collect();
         for address in &addresses {
             let status = client.only(address).ok()?.cluster_status().await.ok()?;
             let reachable = status.nodes.iter().filter(|node| node.reachable).count();
             let led = status.shards.iter().filter(|shard| shard.leader.is_some()).count();
-            if reachable < NODES || led == 0 || led < status.shards.len() {
+            if reachable < nodes || led == 0 || led < status.shards.len() {
                 return None;
             }
         }
-        (addresses.len() == NODES).then_some(client)
+        (addresses.len() == nodes).then_some(client)
     }
 
-    /// Writes one reading in each of so many districts that every shard has some.
+    /// Writes, through each node, one reading in each of so many districts that every shard has some.
     async fn probe(&self) -> Result<(), CompareError> {
-        let districts = 4 * self.shards;
-        let devices: Vec<String> = (0..districts).map(|number| format!("districts/probe-{number}/devices/d")).collect();
-        let probe = Clients::probe();
-        let registrations = devices.iter().map(|name| probe.payload.registration(name.clone())).collect();
-        register(self.client(), registrations).await?;
-        let kinds = self.client().kinds().await?;
-        let mut writer = GatewayWriter::open(self.client().clone(), devices, probe, kinds).await?;
-        Ok(writer.write(districts).await.map(drop)?)
+        let districts = 4 * self.size.shards;
+        let mut probes = JoinSet::new();
+        for node in self.client().cluster_status().await?.nodes {
+            let name = |number| format!("districts/probe-{number}/devices/d-{}", node.id);
+            let devices: Vec<String> = (0..districts).map(name).collect();
+            let probe = Clients::probe();
+            let registrations = devices.iter().map(|name| probe.payload.registration(name.clone())).collect();
+            let client = self.client().only(&node.api_address)?;
+            probes.spawn(async move {
+                register(&client, registrations).await?;
+                let kinds = client.kinds().await?;
+                let mut writer = GatewayWriter::open(client, devices, probe, kinds).await?;
+                writer.write(districts).await?;
+                Ok::<_, CompareError>(())
+            });
+        }
+        probes.join_all().await.into_iter().collect()
     }
 }
 
@@ -99,8 +115,8 @@ impl System for KvarterCluster {
 
     async fn writers(&mut self, clients: &Clients) -> Result<Vec<GatewayWriter>, CompareError> {
         let client = self.client();
-        let all = (0..clients.count).flat_map(|number| clients.devices_of(number).collect::<Vec<_>>());
-        register(client, all.map(|name| clients.payload.registration(name)).collect()).await?;
+        let all = (0..clients.count).flat_map(|number| clients.devices_of(number));
+        register_each(client, all.map(|name| clients.payload.registration(name))).await?;
         let kinds = client.kinds().await?;
         let mut opening = JoinSet::new();
         for number in 0..clients.count {
@@ -133,9 +149,17 @@ impl System for KvarterCluster {
     }
 
     async fn resume(&mut self) -> Result<(), CompareError> {
-        let shards = self.shards.to_string();
-        let arguments: [OsString; 6] =
-            ["dev".into(), "--idle".into(), "--shards".into(), shards.into(), "--data".into(), self.dir.clone().into()];
+        let ClusterSize { nodes, shards } = self.size;
+        let arguments: [OsString; 8] = [
+            "dev".into(),
+            "--idle".into(),
+            "--nodes".into(),
+            nodes.to_string().into(),
+            "--shards".into(),
+            shards.to_string().into(),
+            "--data".into(),
+            self.dir.clone().into(),
+        ];
         let mut process = Process::start(&self.program, arguments, self.dir.join("dev.log"), HINT)?;
         let give_up = Instant::now() + START_MAX;
         let client = loop {

@@ -7,6 +7,7 @@ use kvarter_api::v1::connect_request::Message as Request;
 use kvarter_api::v1::connect_response::Message as Response;
 use kvarter_api::v1::device_gateway_server::{DeviceGateway, DeviceGatewayServer};
 use kvarter_api::v1::kind_service_server::{KindService, KindServiceServer};
+use kvarter_api::v1::service_control_server::{ServiceControl, ServiceControlServer};
 use kvarter_api::v1::twin_service_server::{TwinService, TwinServiceServer};
 use kvarter_api::v1::{self, ReadingOutcome};
 use kvarter_simulator::Signal;
@@ -27,6 +28,8 @@ pub(crate) struct State {
     /// By device and attribute: the value at each observation time, as bits.
     pub(crate) readings: BTreeMap<(String, u32), BTreeSet<(i64, u64)>>,
     pub(crate) acknowledgements: Vec<v1::CommandAcknowledgement>,
+    /// Of the lighting service of each district, in the order in which they were set.
+    pub(crate) modes: Vec<(String, v1::ServiceMode)>,
     totals: BTreeMap<(String, u32), v1::ReadingTotals>,
     newest: BTreeMap<(String, u32), i64>,
     streams: usize,
@@ -61,6 +64,7 @@ impl City {
         for _ in 0..2 {
             let services = Routes::new(DeviceGatewayServer::new(city.clone()))
                 .add_service(KindServiceServer::new(city.clone()))
+                .add_service(ServiceControlServer::new(city.clone()))
                 .add_service(TwinServiceServer::new(city.clone()));
             nodes.start(services).await;
         }
@@ -101,6 +105,26 @@ impl KindService for City {
 
     async fn put_kind(&self, _: Call<v1::PutKindRequest>) -> Result<Answer<v1::Kind>, Status> {
         Err(Status::unimplemented("not needed"))
+    }
+}
+
+/// Every district has a lighting service that never orders anything.
+#[tonic::async_trait]
+impl ServiceControl for City {
+    async fn list_services(
+        &self,
+        request: Call<v1::ListServicesRequest>,
+    ) -> Result<Answer<v1::ListServicesResponse>, Status> {
+        let name = format!("{}/services/lighting", request.into_inner().parent);
+        let figures = [("commands".to_owned(), 0.0)].into();
+        let services = vec![v1::Service { name, figures, ..v1::Service::default() }];
+        Ok(Answer::new(v1::ListServicesResponse { services }))
+    }
+
+    async fn set_service_mode(&self, request: Call<v1::SetServiceModeRequest>) -> Result<Answer<v1::Service>, Status> {
+        let request = request.into_inner();
+        self.state().modes.push((request.name.clone(), request.mode()));
+        Ok(Answer::new(v1::Service { name: request.name, mode: request.mode, ..v1::Service::default() }))
     }
 }
 
