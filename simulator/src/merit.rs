@@ -251,8 +251,8 @@ impl Lead<'_> {
     /// Orders that the services have given.
     async fn ordered(&self) -> Result<u64, ApiError> {
         let mut asking = JoinSet::new();
-        for district in self.services.iter().cloned() {
-            let client = self.client.clone();
+        for district in &self.services {
+            let (client, district) = (self.client.clone(), district.clone());
             asking.spawn(async move { client.services(Some(&district)).await });
         }
         let mut ordered = 0.0;

@@ -241,7 +241,7 @@ fn a_pump_that_has_nothing_left_runs_dry() {
 }
 
 /// What people report in the days from `start` on, after `act`: how often each service, by its text.
-fn reported(days: i64, act: impl FnOnce(&mut City)) -> BTreeMap<String, u32> {
+fn reported(days: i64, act: impl FnOnce(&mut City)) -> BTreeMap<String, usize> {
     let signals = [Signal::ReportServiceCode, Signal::ReportLocation, Signal::ReportRequestId];
     let plan = Plan::new("odense", 7, Preset::Odense.centre(), Preset::Odense.counts());
     let mut city = City::new(7, plan, start(), &signals, Dials::none(), None);
@@ -256,7 +256,7 @@ fn reported(days: i64, act: impl FnOnce(&mut City)) -> BTreeMap<String, u32> {
         let Value::Choice(service) = reading.value else { unreachable!("{reading:?}") };
         *counts.entry(services[usize::from(service)].to_owned()).or_insert(0) += 1;
     }
-    assert_eq!(readings.len() as u32, 3 * counts.values().sum::<u32>(), "each report has its place and number");
+    assert_eq!(readings.len(), 3 * counts.values().sum::<usize>(), "each report has its place and number");
     counts
 }
 
@@ -264,9 +264,9 @@ fn reported(days: i64, act: impl FnOnce(&mut City)) -> BTreeMap<String, u32> {
 fn people_report_what_is_wrong_and_dark_lamps_more_the_more_there_are() {
     let usual = reported(2, |_| {});
     assert_eq!(usual, reported(2, |_| {}), "the same seed is the same reports");
-    let all: u32 = usual.values().sum();
+    let all: usize = usual.values().sum();
     assert!((6..120).contains(&all), "{usual:?}");
-    let count = |counts: &BTreeMap<String, u32>, service: &str| counts.get(service).copied().unwrap_or(0);
+    let count = |counts: &BTreeMap<String, usize>, service: &str| counts.get(service).copied().unwrap_or(0);
     let off = |city: &mut City| {
         let level = Order {
             action: "set_level".to_owned(),

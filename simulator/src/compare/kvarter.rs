@@ -23,6 +23,9 @@ use crate::resources::{NodeProcess, NodeProcesses};
 use writer::GatewayWriter;
 
 pub(super) const HINT: &str = "build it with `cargo build --release`, or name it with --kvarter";
+/// Devices are registered before anything is measured: that may take long on a machine that has much to do.
+const REGISTER_DEADLINE: Duration = Duration::from_secs(120);
+const REGISTER_ATTEMPT_DEADLINE: Duration = Duration::from_secs(20);
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Nodes and shards of a cluster.
@@ -37,7 +40,14 @@ pub(crate) struct KvarterCluster {
     dir: PathBuf,
     size: ClusterSize,
     process: Option<Process>,
-    client: Option<Client>,
+    clients: Option<ClusterClients>,
+}
+
+/// As an integrator's, and one that waits longer.
+#[derive(Clone)]
+struct ClusterClients {
+    usual: Client,
+    patient: Client,
 }
 
 impl KvarterCluster {
@@ -45,7 +55,7 @@ impl KvarterCluster {
     pub(crate) async fn start(program: &Path, dir: &Path, size: ClusterSize) -> Result<Self, CompareError> {
         super::make_empty(dir)?;
         let (program, dir) = (program.to_owned(), dir.to_owned());
-        let mut cluster = Self { program, dir, size, process: None, client: None };
+        let mut cluster = Self { program, dir, size, process: None, clients: None };
         cluster.resume().await?;
         Ok(cluster)
     }
@@ -55,19 +65,26 @@ impl KvarterCluster {
         dir.join("tls")
     }
 
+    fn clients(&self) -> &ClusterClients {
+        self.clients.as_ref().expect("a cluster that was started has clients")
+    }
+
     fn client(&self) -> &Client {
-        self.client.as_ref().expect("a cluster that was started has a client")
+        &self.clients().usual
     }
 
     fn nodes(&self) -> Result<Vec<NodeProcess>, CompareError> {
         Ok(NodeProcesses::open(&self.dir.join("fleet.json"))?.current()?)
     }
 
-    /// A client, once every node answers, reaches the others, and sees a leader for every shard.
-    async fn formed(&self) -> Option<Client> {
+    /// Clients, once every node answers, reaches the others, and sees a leader for every shard.
+    async fn formed(&self) -> Option<ClusterClients> {
         let config = Profile::load(&self.dir.join("client.toml")).ok()?.client_config().ok()?;
         // Without pauses between attempts: they would count as time of the start.
         Client::connect(ClientConfig { deadline: Duration::ZERO, ..config.clone() }).await.ok()?;
+        let patient =
+            ClientConfig { deadline: REGISTER_DEADLINE, attempt_deadline: REGISTER_ATTEMPT_DEADLINE, ..config.clone() };
+        let patient = Client::connect(patient).await.ok()?;
         let client = Client::connect(config).await.ok()?;
         let nodes = self.size.nodes as usize;
         let addresses: Vec<String> =
@@ -80,7 +97,7 @@ impl KvarterCluster {
                 return None;
             }
         }
-        (addresses.len() == nodes).then_some(client)
+        (addresses.len() == nodes).then_some(ClusterClients { usual: client, patient })
     }
 
     /// Writes, through each node, one reading in each of so many districts that every shard has some.
@@ -92,7 +109,7 @@ impl KvarterCluster {
             let devices: Vec<String> = (0..districts).map(name).collect();
             let probe = Clients::probe();
             let registrations = devices.iter().map(|name| probe.payload.registration(name.clone())).collect();
-            let client = self.client().only(&node.api_address)?;
+            let client = self.clients().patient.only(&node.api_address)?;
             probes.spawn(async move {
                 register(&client, registrations).await?;
                 let kinds = client.kinds().await?;
@@ -114,9 +131,9 @@ impl System for KvarterCluster {
     }
 
     async fn writers(&mut self, clients: &Clients) -> Result<Vec<GatewayWriter>, CompareError> {
-        let client = self.client();
+        let ClusterClients { usual: client, patient } = self.clients();
         let all = (0..clients.count).flat_map(|number| clients.devices_of(number));
-        register_each(client, all.map(|name| clients.payload.registration(name))).await?;
+        register_each(patient, all.map(|name| clients.payload.registration(name))).await?;
         let kinds = client.kinds().await?;
         let mut opening = JoinSet::new();
         for number in 0..clients.count {
@@ -141,7 +158,7 @@ impl System for KvarterCluster {
     }
 
     async fn pause(&mut self) -> Result<(), CompareError> {
-        self.client = None;
+        self.clients = None;
         match self.process.take() {
             Some(process) => process.stop(Signal::INT).await,
             None => Ok(()),
@@ -162,9 +179,9 @@ impl System for KvarterCluster {
         ];
         let mut process = Process::start(&self.program, arguments, self.dir.join("dev.log"), HINT)?;
         let give_up = Instant::now() + START_MAX;
-        let client = loop {
-            if let Some(client) = self.formed().await {
-                break client;
+        let clients = loop {
+            if let Some(clients) = self.formed().await {
+                break clients;
             }
             process.check()?;
             if Instant::now() >= give_up {
@@ -172,7 +189,7 @@ impl System for KvarterCluster {
             }
             sleep(LOOK_PAUSE).await;
         };
-        (self.process, self.client) = (Some(process), Some(client));
+        (self.process, self.clients) = (Some(process), Some(clients));
         self.probe().await?;
         Ok(())
     }
