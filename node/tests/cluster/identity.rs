@@ -1,6 +1,7 @@
 //! Who may connect.
 use std::time::Duration;
 
+use kvarter_api::v1::ClusterStatus;
 use kvarter_api::{ApiError, Client, ClientConfig, TlsIdentity};
 use kvarter_cluster::NodeId;
 use kvarter_node::dev::Authority;
@@ -8,14 +9,14 @@ use kvarter_node::dev::Authority;
 use crate::fleet::{Fleet, NODES};
 
 /// The status, as a client with this identity gets it.
-async fn status(config: ClientConfig) -> Result<(), ApiError> {
+async fn status(config: ClientConfig) -> Result<ClusterStatus, ApiError> {
     let patient = ClientConfig { deadline: Duration::from_secs(3), attempts_max: 2, ..config };
     // A server may refuse a certificate after the client's half of the handshake, so a connection proves nothing.
     let Ok(client) = Client::connect(patient).await else {
         let message = "no connection".to_owned();
         return Err(ApiError::NotApplied { reason: None, message, retry_after: None });
     };
-    client.cluster_status().await.map(drop)
+    client.cluster_status().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +75,15 @@ async fn renewed_certificates_are_used_without_a_restart_and_broken_ones_are_not
         fleet.eventually(&format!("node {node} shows its new certificate"), is_renewed).await;
     }
     // Its peers connect to it anew, and it to them.
+    let sees = async |node, other, reachable| {
+        let status = at(node, &trusts_new).await.ok()?;
+        status.nodes.iter().find(|each| each.id == other).filter(|each| each.reachable == reachable).map(drop)
+    };
     fleet.kill(3).await;
+    fleet.eventually("node 1 misses node 3", async || sees(1, 3, false).await).await;
     fleet.restart(3);
-    fleet.formed().await;
+    for (node, other) in [(1, 3), (2, 3), (3, 1), (3, 2)] {
+        let is_back = async || sees(node, other, true).await;
+        fleet.eventually(&format!("node {node} reaches node {other}"), is_back).await;
+    }
 }
