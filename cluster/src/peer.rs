@@ -11,9 +11,10 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
@@ -165,8 +166,7 @@ impl Peers {
     /// Time between the last probe of `node` and its answer; `None` while it does not answer.
     pub(crate) fn round_trip(&self, node: NodeId) -> Option<Duration> {
         let known = self.known.read();
-        let round_trip = *known.get(&node).filter(|peer| peer.is_reachable())?.round_trip.lock();
-        round_trip
+        known.get(&node).filter(|peer| peer.is_reachable()).and_then(|peer| *peer.round_trip.lock())
     }
 
     /// How far the clocks of the reachable nodes are ahead of this one's, microseconds; this node's own is zero.

@@ -160,7 +160,7 @@ mod tests {
         assert!(taken.borrow().is_empty() && renewal.in_use == old && renewal.refused.is_some());
         renewal.look(load(&files, NodeId(4)), renew);
         renewal.look(load(&files, NodeId(4)), renew);
-        assert_eq!(*taken.borrow(), [new.key_pem.clone()]);
+        assert_eq!(taken.borrow().as_slice(), std::slice::from_ref(&new.key_pem));
         assert!(renewal.in_use == new && renewal.refused.is_none());
     }
 

@@ -26,7 +26,7 @@ fn fact_at(index: u64, ordinal: u32) -> Fact {
         position: Some(at(index, ordinal)),
         time: Some(time(1_700_000_000)),
         device: "districts/harbour/devices/lamp-1".to_owned(),
-        fact: Some(fact::Fact::ConnectivityChanged(ConnectivityChanged { connected: ordinal % 2 == 0 })),
+        fact: Some(fact::Fact::ConnectivityChanged(ConnectivityChanged { connected: ordinal.is_multiple_of(2) })),
     }
 }
 
@@ -82,7 +82,7 @@ fn contents(dir: &Path) -> (Vec<Fact>, Vec<Gap>) {
         let reading = read::<HistoryError>(&file, previous, |record| {
             match record {
                 Record::Facts(more) => facts.extend(more.facts.iter().cloned()),
-                Record::Gap(gap) => gaps.push(gap.clone()),
+                Record::Gap(gap) => gaps.push(*gap),
                 Record::Header(_) | Record::Footer(_) => {}
             }
             Ok(())
@@ -94,7 +94,7 @@ fn contents(dir: &Path) -> (Vec<Fact>, Vec<Gap>) {
 
 fn of_feed(feed: &[FeedMessage]) -> (Vec<Fact>, Vec<Gap>) {
     let facts = feed.iter().flat_map(|message| message.facts.iter().cloned()).collect();
-    (facts, feed.iter().filter_map(|message| message.gap.clone()).collect())
+    (facts, feed.iter().filter_map(|message| message.gap).collect())
 }
 
 fn records(feed: &[FeedMessage]) -> Vec<u8> {
@@ -272,7 +272,7 @@ fn the_format_of_files_does_not_change_unnoticed() {
     let reading = Fact { fact: Some(fact::Fact::AttributeReported(reported)), ..fact_at(7, 2) };
     let gap = Gap { from: Some(at(0, 0)), to: Some(at(6, u32::MAX)) };
     let feed = vec![
-        FeedMessage { shard: SHARD, gap: Some(gap.clone()), next: gap.to, ..FeedMessage::default() },
+        FeedMessage { shard: SHARD, gap: Some(gap), next: gap.to, ..FeedMessage::default() },
         FeedMessage {
             shard: SHARD,
             facts: vec![fact_at(7, 0), reading.clone()],
