@@ -32,7 +32,7 @@ use crate::log::{LogError, LogStore};
 use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
 use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
-use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, TlsIdentity, probe};
+use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, probe};
 use crate::ports::RaftRuntime;
 use crate::ports::storage::in_place;
 use crate::wire::{self, peer_server::PeerServer};
@@ -86,8 +86,8 @@ pub enum StartError {
     Checkpoint(#[from] CheckpointError),
     #[error("{address} can not be listened on: {reason}")]
     Listen { address: SocketAddr, reason: String },
-    #[error("the TLS material can not be used: {reason}")]
-    Tls { reason: String },
+    #[error("the TLS material can not be used: {0}")]
+    Tls(#[from] TlsRefused),
     /// Its disk is not the one it had, its certificate is another's, or it belongs to another cluster.
     #[error("the cluster refuses this node: {reason}")]
     Refused { reason: String },
@@ -121,6 +121,7 @@ pub(crate) struct Core<S: StateMachine> {
     pub(crate) config: ClusterConfig,
     pub(crate) ports: Ports,
     pub(crate) peers: Arc<Peers>,
+    peer_tls: Arc<PortTls>,
     pub(crate) groups: Groups,
     pub(crate) log: LogStore,
     checkpoints: CheckpointStore,
@@ -221,6 +222,20 @@ impl<S: StateMachine> Cluster<S> {
         self.core.peers.is_reachable(node)
     }
 
+    /// Shows peers this identity from now on, on connections that either side makes. What is refused changes nothing.
+    pub fn renew_identity(&self, identity: TlsIdentity) -> Result<(), TlsRefused> {
+        let _on_raft_runtime = self.core.raft_runtime.enter();
+        let fresh = PortTls::new(&identity)?;
+        self.core.peers.renew(identity)?;
+        self.core.peer_tls.take_over(fresh);
+        Ok(())
+    }
+
+    /// Time between the last probe of a peer and its answer; `None` while it does not answer.
+    pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        self.core.peers.round_trip(node)
+    }
+
     /// Sends an application request to a peer, never to oneself, and waits for its answer.
     pub async fn call(&self, node: NodeId, request: Bytes, deadline: Duration) -> Result<Bytes, CallError> {
         let unreachable = |reason: &str| CallError::Unreachable { node, reason: reason.to_owned() };
@@ -295,13 +310,13 @@ impl<S: StateMachine> Core<S> {
             api_address: config.api_address.clone(),
         };
         let peers = Arc::new(Peers::new(own, config.tls.clone(), identity.cluster, &ports));
-        let tls = |error: tonic::transport::Error| StartError::Tls { reason: error.to_string() };
         for node in &config.initial {
-            peers.learn(node.id, &node.peer_address, None).map_err(tls)?;
+            peers.learn(node.id, &node.peer_address, None).map_err(TlsRefused::from)?;
         }
+        let peer_tls = Arc::new(PortTls::new(&config.tls)?);
         let listen = |reason: String| StartError::Listen { address: config.peer_listen, reason };
         let incoming = ports.transport.listen(config.peer_listen).await.map_err(|error| listen(error.to_string()))?;
-        let incoming = incoming.map(|stream| Ok::<_, std::convert::Infallible>(Accepted(stream)));
+        let incoming = Arc::clone(&peer_tls).accept_all(incoming.map(Accepted));
         let raft_config = Arc::new(raft_config(&config)?);
         let (groups, tasks, stop) = (Groups::default(), TaskTracker::new(), CancellationToken::new());
         let meta_door = Arc::new(MetaDoor::new(Arc::clone(&peers)));
@@ -316,8 +331,6 @@ impl<S: StateMachine> Core<S> {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let router = Server::builder()
-            .tls_config(config.tls.server())
-            .map_err(tls)?
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .http2_keepalive_interval(Some(Duration::from_secs(2)))
@@ -353,6 +366,7 @@ impl<S: StateMachine> Core<S> {
             config,
             ports,
             peers: Arc::clone(&peers),
+            peer_tls,
             groups,
             log,
             checkpoints,

@@ -31,8 +31,8 @@ pub use id::{ClusterId, DiskId, LogIndex, NodeId, ShardId, Term};
 pub use log::LogError;
 pub use meta::{MetaError, MetaView, NodeRecord};
 pub use page::{Page, PageContent, PageId, PageTable};
-pub use peer::TlsIdentity;
 pub use peer::server::PeerHandler;
+pub use peer::{PortTls, TlsIdentity, TlsRefused};
 pub use ports::{
     Batch, ByteStream, Clock, Database, DatabaseError, Execution, Listing, MemoryStorage, Ports, Random, Space,
     Storage, StorageOperation, StoredFile, Timestamp, Transport, Tree,

@@ -12,7 +12,7 @@ use crate::lighting::Lighting;
 use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
 use crate::service::Service as _;
 use crate::shard::{Answer, Refusal, Unconfirmed, Work};
-use crate::{Reader, Service, ServiceFigures, ShardState};
+use crate::{Criticality, Reader, Service, ServiceFigures, ShardState};
 
 /// Entries of one answer, and about how long they may be, bytes.
 const FEED_ENTRIES_MAX: usize = 256;
@@ -51,7 +51,7 @@ impl Inner {
         if request.request.as_ref().is_some_and(is_read) {
             self.read_confirmed(shard, &led, request, deadline).await
         } else {
-            write(&led, request, deadline).await
+            self.write(&led, request, deadline).await
         }
     }
 
@@ -74,11 +74,10 @@ impl Inner {
         let (Some(handle), Some(asked)) = (self.cluster.shard(shard), request.request.as_ref()) else {
             return Here::NotHere(request);
         };
-        match timeout_at(deadline, led.confirmations.confirm()).await {
+        let criticality = Criticality::of(&request);
+        match timeout_at(deadline, led.confirmations.confirm(criticality)).await {
             Ok(Ok(())) => Here::Answered(self.read(&handle, asked, Duration::ZERO)),
-            Ok(Err(Unconfirmed::Overloaded)) => {
-                failed(FailureReason::Overloaded, format!("{shard}: too many reads wait"))
-            }
+            Ok(Err(Unconfirmed::Overloaded)) => self.overloaded(shard, criticality, "reads"),
             Ok(Err(Unconfirmed::NotLeader | Unconfirmed::NoQuorum)) => Here::NotHere(request),
             Err(_elapsed) => {
                 failed(FailureReason::NotLeader, format!("{shard}: the leadership was not confirmed in time"))
@@ -96,23 +95,30 @@ impl Inner {
         }
         reader.read(request).unwrap_or_else(|| Reply::Failure(Failure::invalid("request", "this is no read")))
     }
-}
 
-async fn write(led: &LedShard, request: Box<message::ShardRequest>, deadline: Instant) -> Here {
-    let shard = ShardId(request.shard);
-    let unknown = || failed(FailureReason::Unknown, format!("{shard}: whether the request was applied is unknown"));
-    let answer = match led.inbox.submit(request) {
-        Ok(answer) => answer,
-        Err(Refusal::Overloaded(failure)) => return Here::Answered(Reply::Failure(failure)),
-        Err(Refusal::NotLed(request)) => return Here::NotHere(request),
-    };
-    match timeout_at(deadline, answer).await {
-        Ok(Ok(Answer::Reply(reply))) => Here::Answered(reply),
-        Ok(Ok(Answer::NotLed(Work::Request(request)))) => Here::NotHere(request),
-        Ok(Ok(Answer::Unknown)) | Ok(Err(_)) | Err(_) => unknown(),
-        Ok(Ok(Answer::NotLed(_) | Answer::Stepped(_) | Answer::Noted)) => {
-            unreachable!("a request is answered as a request")
+    async fn write(&self, led: &LedShard, request: Box<message::ShardRequest>, deadline: Instant) -> Here {
+        let shard = ShardId(request.shard);
+        let unknown = || failed(FailureReason::Unknown, format!("{shard}: whether the request was applied is unknown"));
+        let answer = match led.inbox.submit(request) {
+            Ok(answer) => answer,
+            Err(Refusal::Overloaded(criticality)) => return self.overloaded(shard, criticality, "requests"),
+            Err(Refusal::NotLed(request)) => return Here::NotHere(request),
+        };
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Answer::Reply(reply))) => Here::Answered(reply),
+            Ok(Ok(Answer::NotLed(Work::Request(request)))) => Here::NotHere(request),
+            Ok(Ok(Answer::Unknown)) | Ok(Err(_)) | Err(_) => unknown(),
+            Ok(Ok(Answer::NotLed(_) | Answer::Stepped(_) | Answer::Noted)) => {
+                unreachable!("a request is answered as a request")
+            }
         }
+    }
+
+    fn overloaded(&self, shard: ShardId, criticality: Criticality, what: &str) -> Here {
+        self.refused.count(criticality);
+        let text = format!("{shard}: too many {what} wait for one of {} criticality", criticality.name());
+        let retry_after = criticality.retry_after(self.cluster.ports().random.next_u64());
+        Here::Answered(Reply::Failure(Failure::overloaded(text, retry_after)))
     }
 }
 

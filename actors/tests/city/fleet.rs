@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvarter_actors::message::{self, Failure, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{CallContext, City, CityConfig, PeerDoor};
+use kvarter_actors::{CallContext, City, CityConfig, Criticality, PeerDoor};
 use kvarter_cluster::{Cluster, ClusterConfig, InitialNode, NodeId, Ports, ShardId, TlsIdentity};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -139,9 +139,28 @@ impl Fleet {
 
 /// Asks `city`; the deadline is far above what any answer takes.
 pub(crate) async fn call(city: &City, shard: ShardId, request: Request) -> Result<Reply, Failure> {
-    let request = message::ShardRequest { shard: shard.0, request: Some(request), ..Default::default() };
+    call_as(city, shard, request, None).await
+}
+
+/// The same, of a caller that says how critical its request is.
+pub(crate) async fn call_as(
+    city: &City,
+    shard: ShardId,
+    request: Request,
+    criticality: Option<Criticality>,
+) -> Result<Reply, Failure> {
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
-    city.call(request, CallContext { deadline: Duration::from_secs(30), traceparent }).await
+    ask(city, shard, request, CallContext { deadline: Duration::from_secs(30), traceparent, criticality }).await
+}
+
+/// The same, of a caller without a trace.
+pub(crate) async fn call_untraced(city: &City, shard: ShardId, request: Request) -> Result<Reply, Failure> {
+    let traceparent = String::new();
+    ask(city, shard, request, CallContext { deadline: Duration::from_secs(30), traceparent, criticality: None }).await
+}
+
+async fn ask(city: &City, shard: ShardId, request: Request, context: CallContext) -> Result<Reply, Failure> {
+    city.call(message::ShardRequest { shard: shard.0, request: Some(request), ..Default::default() }, context).await
 }
 
 /// Asks again while it is unknown whether the request was applied: for requests that may be repeated.
