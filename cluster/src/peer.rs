@@ -10,6 +10,7 @@ pub(crate) mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -70,6 +71,8 @@ pub(crate) struct Peers {
     connector: Connector,
     cluster: RwLock<Option<ClusterId>>,
     known: RwLock<BTreeMap<NodeId, Known>>,
+    /// This node's disk is full or hangs.
+    is_unfit: AtomicBool,
 }
 
 struct Known {
@@ -80,12 +83,22 @@ struct Known {
     answered: Mutex<Option<Instant>>,
     /// How far its clock was ahead of this node's when it last told, microseconds.
     ahead_us: Mutex<Option<i64>>,
+    /// It said that its disk is full or hangs.
+    is_unfit: AtomicBool,
 }
 
 impl Peers {
     pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>, ports: &Ports) -> Self {
         let (clock, connector) = (Arc::clone(&ports.clock), Connector(Arc::clone(&ports.transport)));
-        Self { own, tls, clock, connector, cluster: RwLock::new(cluster), known: RwLock::default() }
+        Self {
+            own,
+            tls,
+            clock,
+            connector,
+            cluster: RwLock::new(cluster),
+            known: RwLock::default(),
+            is_unfit: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
@@ -121,7 +134,8 @@ impl Peers {
             .initial_connection_window_size(16 << 20)
             .connect_with_connector_lazy(self.connector.clone());
         let address = address.to_owned();
-        known.insert(node, Known { address, disk, channel, answered: Mutex::new(None), ahead_us: Mutex::new(None) });
+        let (answered, ahead_us, is_unfit) = (Mutex::new(None), Mutex::new(None), AtomicBool::new(false));
+        known.insert(node, Known { address, disk, channel, answered, ahead_us, is_unfit });
         Ok(())
     }
 
@@ -146,6 +160,19 @@ impl Peers {
             others.filter_map(|(node, peer)| Some((*node, (*peer.ahead_us.lock())?))).collect();
         ahead.insert(self.own.node, 0);
         ahead
+    }
+
+    /// Whether the disk of `node` is fit for leading, as the node said last.
+    pub(crate) fn is_fit(&self, node: NodeId) -> bool {
+        if node == self.own.node {
+            return !self.is_unfit.load(Ordering::Relaxed);
+        }
+        self.known.read().get(&node).is_none_or(|peer| !peer.is_unfit.load(Ordering::Relaxed))
+    }
+
+    /// Has this node say whether its disk is fit for leading.
+    pub(crate) fn set_fit(&self, is_fit: bool) {
+        self.is_unfit.store(!is_fit, Ordering::Relaxed);
     }
 
     pub(crate) fn heard_from(&self, node: NodeId) {
@@ -228,6 +255,7 @@ impl Peers {
             api_address: self.own.api_address.clone(),
             cluster: self.cluster().map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
             clock_us: self.clock.now().0,
+            unfit: self.is_unfit.load(Ordering::Relaxed),
         }
     }
 
@@ -242,6 +270,9 @@ impl Peers {
             .map_err(|_elapsed| Status::deadline_exceeded(format!("{node} did not answer")))??
             .into_inner();
         self.heard_from(node);
+        if let Some(peer) = self.known.read().get(&node) {
+            peer.is_unfit.store(answer.unfit, Ordering::Relaxed);
+        }
         let round_trip = asked.elapsed();
         if round_trip <= CLOCK_ROUND_TRIP_MAX
             && let Some(peer) = self.known.read().get(&node)
