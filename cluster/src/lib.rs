@@ -34,8 +34,8 @@ pub use page::{Page, PageContent, PageId, PageTable};
 pub use peer::TlsIdentity;
 pub use peer::server::PeerHandler;
 pub use ports::{
-    Batch, ByteStream, Clock, Database, DatabaseError, Listing, MemoryStorage, Ports, Random, Space, Storage,
-    StorageOperation, StoredFile, Timestamp, Transport, Tree,
+    Batch, ByteStream, Clock, Database, DatabaseError, Execution, Listing, MemoryStorage, Ports, Random, Space,
+    Storage, StorageOperation, StoredFile, Timestamp, Transport, Tree,
 };
 pub use shard::{Leadership, ProposeError, ReadError, ShardHandle};
 pub use state::{DamagedBytes, StateMachine, View};

@@ -1,7 +1,8 @@
 //! The ports through which nondeterminism enters: clock, randomness, the transport in `ports/transport.rs` and the storage in
-//! `ports/storage.rs`.
+//! `ports/storage.rs`; beside them, where tasks run (`ports/execution.rs`).
 
 mod disk;
+mod execution;
 mod memory;
 pub(crate) mod storage;
 mod transport;
@@ -9,6 +10,8 @@ mod transport;
 use std::fmt;
 use std::sync::Arc;
 
+pub use execution::Execution;
+pub(crate) use execution::RaftRuntime;
 pub use memory::{MemoryStorage, Operation as StorageOperation};
 pub use storage::{Batch, Database, DatabaseError, Listing, Space, Storage, StoredFile, Tree};
 pub use transport::{ByteStream, Transport};
@@ -37,6 +40,7 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub transport: Arc<dyn Transport>,
+    pub execution: Execution,
     pub storage: Arc<dyn Storage>,
 }
 
@@ -47,6 +51,7 @@ impl Ports {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             transport: Arc::new(transport::TcpTransport),
+            execution: Execution::OwnRuntime,
             storage: Arc::new(disk::DiskStorage),
         }
     }

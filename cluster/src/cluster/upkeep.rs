@@ -1,9 +1,10 @@
 //! What goes on beside the traffic: checkpoints, retention of the log, leaders spread evenly.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::time::Instant;
 
 use super::Core;
 use super::clocks::far_clocks;
