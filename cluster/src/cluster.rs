@@ -5,6 +5,7 @@
 //! and leader spread in `cluster/upkeep.rs` (by age: `cluster/retention.rs`).
 
 mod clocks;
+mod disk;
 mod formation;
 mod identity;
 mod opening;
@@ -28,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
-use crate::log::{LogError, LogStore};
+use crate::log::{Kept, LogError, LogStore};
 use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
 use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
@@ -37,6 +38,7 @@ use crate::ports::RaftRuntime;
 use crate::ports::storage::in_place;
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
+pub use disk::DiskState;
 use opening::Opening;
 
 /// A node that the cluster is first formed of.
@@ -73,6 +75,12 @@ pub struct ClusterConfig {
     /// Entries of log kept per node for the feed.
     pub retention_entries: u64,
     pub retention_age: Duration,
+    /// Of the disk; a node with less free leads no shard and refuses to take anything in. 0: never.
+    pub disk_free_min_percent: u8,
+    /// Bytes that are kept free on the disk for a start once it is full. 0: none.
+    pub ballast_bytes: u64,
+    /// A sync of the log that takes longer ends the process.
+    pub sync_timeout: Duration,
 }
 
 /// Why a node does not start.
@@ -80,6 +88,8 @@ pub struct ClusterConfig {
 pub enum StartError {
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
+    #[error("the disk of {path} can not be prepared: {source}", path = path.display())]
+    Disk { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -130,6 +140,7 @@ pub(crate) struct Core<S: StateMachine> {
     pub(crate) meta_door: Arc<MetaDoor>,
     pub(crate) meta_view: watch::Sender<Arc<MetaView>>,
     pub(crate) shards: watch::Sender<Shards<S>>,
+    disk: watch::Sender<DiskState>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Set once the node gives its leaderships away: it takes none back.
@@ -217,6 +228,11 @@ impl<S: StateMachine> Cluster<S> {
         leadership.leader.map(|leader| (leader, leadership.term))
     }
 
+    /// The node's disk, looked at once a second.
+    pub fn disk(&self) -> watch::Receiver<DiskState> {
+        self.core.disk.subscribe()
+    }
+
     /// Whether `node` answered within the last 2 s.
     pub fn is_reachable(&self, node: NodeId) -> bool {
         self.core.peers.is_reachable(node)
@@ -296,8 +312,11 @@ impl<S: StateMachine> Core<S> {
         application: Handle,
     ) -> Result<Arc<Self>, StartError> {
         let identity = identity::open(&config.data_dir, config.node, &ports)?;
+        let disk = in_place(&*ports.storage, || disk::prepare(&*ports.storage, &config))
+            .map_err(|source| StartError::Disk { path: config.data_dir.clone(), source })?;
+        let kept = if disk.is_full { Kept::Half } else { Kept::Bytes(config.retention_bytes) };
         let log = in_place(&*ports.storage, || {
-            LogStore::open(Arc::clone(&ports.storage), &config.data_dir.join("log"), config.retention_bytes)
+            LogStore::open(Arc::clone(&ports.storage), &config.data_dir.join("log"), kept)
         })?;
         let checkpoints = in_place(&*ports.storage, || {
             CheckpointStore::open(Arc::clone(&ports.storage), &config.data_dir.join("state"))
@@ -375,12 +394,14 @@ impl<S: StateMachine> Core<S> {
             meta,
             meta_door,
             shards: watch::Sender::new(BTreeMap::new()),
+            disk: watch::Sender::new(disk),
             tasks,
             stop,
             draining: CancellationToken::new(),
             raft_runtime: Handle::current(),
         });
         core.spawn(probe(peers));
+        core.spawn(disk::watch(Arc::clone(&core)));
         if let Err(error) = formation::join_or_form(&core).await {
             core.shutdown().await;
             return Err(error);

@@ -25,7 +25,7 @@ mod wire {
 }
 
 pub use checkpoint::CheckpointError;
-pub use cluster::{CallError, Cluster, ClusterConfig, InitialNode, StartError};
+pub use cluster::{CallError, Cluster, ClusterConfig, DiskState, InitialNode, StartError};
 pub use feed::{FeedEntry, FeedError, FeedReader};
 pub use id::{ClusterId, DiskId, LogIndex, NodeId, ShardId, Term};
 pub use log::LogError;
@@ -40,5 +40,7 @@ pub use ports::{
 pub use shard::{Leadership, ProposeError, ReadError, ShardHandle};
 pub use state::{DamagedBytes, StateMachine, View};
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod store_tests;

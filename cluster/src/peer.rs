@@ -11,6 +11,7 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -66,6 +67,8 @@ pub(crate) struct Peers {
     connector: Connector,
     cluster: RwLock<Option<ClusterId>>,
     known: RwLock<BTreeMap<NodeId, Known>>,
+    /// This node's disk is full or hangs.
+    is_unfit: AtomicBool,
 }
 
 struct Known {
@@ -78,6 +81,8 @@ struct Known {
     round_trip: Mutex<Option<Duration>>,
     /// How far its clock was ahead of this node's when it last told, microseconds.
     ahead_us: Mutex<Option<i64>>,
+    /// It said that its disk is full or hangs.
+    is_unfit: AtomicBool,
 }
 
 impl Known {
@@ -89,7 +94,15 @@ impl Known {
 impl Peers {
     pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>, ports: &Ports) -> Self {
         let (clock, connector) = (Arc::clone(&ports.clock), Connector(Arc::clone(&ports.transport)));
-        Self { own, tls: RwLock::new(tls), clock, connector, cluster: RwLock::new(cluster), known: RwLock::default() }
+        Self {
+            own,
+            tls: RwLock::new(tls),
+            clock,
+            connector,
+            cluster: RwLock::new(cluster),
+            known: RwLock::default(),
+            is_unfit: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
@@ -124,6 +137,7 @@ impl Peers {
             answered: Mutex::new(None),
             round_trip: Mutex::new(None),
             ahead_us: Mutex::new(None),
+            is_unfit: AtomicBool::new(false),
         };
         known.insert(node, fresh);
         Ok(())
@@ -177,6 +191,19 @@ impl Peers {
             others.filter_map(|(node, peer)| Some((*node, (*peer.ahead_us.lock())?))).collect();
         ahead.insert(self.own.node, 0);
         ahead
+    }
+
+    /// Whether the disk of `node` is fit for leading, as the node said last.
+    pub(crate) fn is_fit(&self, node: NodeId) -> bool {
+        if node == self.own.node {
+            return !self.is_unfit.load(Ordering::Relaxed);
+        }
+        self.known.read().get(&node).is_none_or(|peer| !peer.is_unfit.load(Ordering::Relaxed))
+    }
+
+    /// Has this node say whether its disk is fit for leading.
+    pub(crate) fn set_fit(&self, is_fit: bool) {
+        self.is_unfit.store(!is_fit, Ordering::Relaxed);
     }
 
     pub(crate) fn heard_from(&self, node: NodeId) {
@@ -259,6 +286,7 @@ impl Peers {
             api_address: self.own.api_address.clone(),
             cluster: self.cluster().map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
             clock_us: self.clock.now().0,
+            unfit: self.is_unfit.load(Ordering::Relaxed),
         }
     }
 
@@ -276,6 +304,7 @@ impl Peers {
         let round_trip = asked.elapsed();
         let known = self.known.read();
         let Some(peer) = known.get(&node) else { return Ok(answer) };
+        peer.is_unfit.store(answer.unfit, Ordering::Relaxed);
         *peer.round_trip.lock() = Some(round_trip);
         if round_trip <= CLOCK_ROUND_TRIP_MAX {
             // The other's clock was read about halfway.

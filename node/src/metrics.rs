@@ -42,6 +42,19 @@ fn observe_node(meter: &Meter, city: &City, readiness: watch::Receiver<Readiness
             }
         })
         .build();
+    let disk = city.clone();
+    meter
+        .u64_observable_gauge("kvarter.disk.free")
+        .with_unit("By")
+        .with_description("What the node may still write to its disk")
+        .with_callback(move |gauge| gauge.observe(disk.cluster().disk().borrow().free_bytes, &[]))
+        .build();
+    let fitness = city.clone();
+    meter
+        .u64_observable_gauge("kvarter.disk.full")
+        .with_description("1 while less of the disk is free than `disk.free_min_percent`: nothing is taken in")
+        .with_callback(move |gauge| gauge.observe(u64::from(fitness.cluster().disk().borrow().is_full), &[]))
+        .build();
     let peers = city.clone();
     meter
         .u64_observable_gauge("kvarter.peer.reachable")

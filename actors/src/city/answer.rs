@@ -18,6 +18,9 @@ use crate::{Criticality, Reader, Service, ServiceFigures, ShardState};
 const FEED_ENTRIES_MAX: usize = 256;
 const FEED_BYTES_MAX: usize = 1024 * 1024;
 
+/// When a caller who found the disk full may try again: leaderships move away within seconds, if anybody has room.
+const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
+
 /// What this node can say to a request.
 pub(crate) enum Here {
     Answered(Reply),
@@ -50,6 +53,11 @@ impl Inner {
         let Some(led) = self.led.get(shard) else { return Here::NotHere(request) };
         if request.request.as_ref().is_some_and(is_read) {
             self.read_confirmed(shard, &led, request, deadline).await
+        } else if self.cluster.disk().borrow().is_full && request.request.as_ref().is_some_and(is_intake) {
+            let retry_after_ms = u32::try_from(DISK_FULL_RETRY.as_millis()).unwrap_or(u32::MAX);
+            let text = format!("{shard}: the disk of {} is nearly full: nothing is taken in", self.cluster.node());
+            let failure = Failure { retry_after_ms, ..Failure::new(FailureReason::DiskFull, text) };
+            Here::Answered(Reply::Failure(failure))
         } else {
             self.write(&led, request, deadline).await
         }
@@ -136,6 +144,27 @@ pub(super) fn is_read(request: &Request) -> bool {
         | Request::IssueCommand(_)
         | Request::AcknowledgeCommands(_)
         | Request::SetServiceMode(_)
+        | Request::ReadFeed(_) => false,
+    }
+}
+
+/// Whether the request brings in something new. What brings something to its end needs little room, and is always taken.
+fn is_intake(request: &Request) -> bool {
+    match request {
+        Request::RegisterDevices(_)
+        | Request::PatchDesired(_)
+        | Request::OpenStream(_)
+        | Request::AttachDevices(_)
+        | Request::SubmitReadings(_)
+        | Request::IssueCommand(_) => true,
+        Request::RetireDevice(_)
+        | Request::CloseStream(_)
+        | Request::AcknowledgeCommands(_)
+        | Request::SetServiceMode(_)
+        | Request::ReadTwin(_)
+        | Request::ListTwins(_)
+        | Request::ReadCommand(_)
+        | Request::ReadServices(_)
         | Request::ReadFeed(_) => false,
     }
 }

@@ -4,9 +4,11 @@
 mod fleet;
 mod gateway;
 
+use std::sync::Arc;
+
 use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_request::Request};
 use kvarter_actors::{AttributeNumber, City, CommandState, Criticality, DeviceNumber, ValueRef};
-use kvarter_cluster::{LogIndex, ShardId};
+use kvarter_cluster::{LogIndex, MemoryStorage, ShardId};
 
 use fleet::{Fleet, call, call_as, call_until_known, eventually};
 use gateway::Gateway;
@@ -227,6 +229,35 @@ async fn a_full_inbox_refuses_at_once_and_what_it_took_is_answered() {
     let issued = replies.iter().filter(|reply| matches!(reply, Ok(Reply::CommandRead(_)))).count();
     assert_eq!(city.counters(shard).unwrap().commands_issued, issued as u64);
     assert!((1..64).contains(&issued));
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_nothing_in_and_says_so_until_there_is_room() {
+    let disk = MemoryStorage::new();
+    disk.set_capacity(Some(256 << 20));
+    let mut fleet = Fleet::new(1);
+    (fleet.storage, fleet.disk_free_min_percent) = (Arc::new(disk.clone()), 5);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    Gateway::open(&city, shard, 7, &[LAMP]).await;
+    let is_full = || city.cluster().disk().borrow().is_full;
+    assert!(!is_full());
+
+    disk.set_capacity(Some(disk.used() + (1 << 10)));
+    eventually("the disk is full", async || is_full()).await;
+    let failure = call(&city, shard, set_level(LAMP.0, "c1", 10.0)).await.unwrap_err();
+    assert_eq!(failure.reason(), FailureReason::DiskFull);
+    assert!(failure.retry_after_ms > 0 && failure.message.contains("the disk of node-1 is nearly full"), "{failure:?}");
+    twin(&city, shard, LAMP.0).await;
+    assert_eq!(city.counters(shard).unwrap().commands_issued, 0);
+
+    disk.set_capacity(Some(256 << 20));
+    eventually("there is room", async || !is_full()).await;
+    call_until_known(&city, shard, set_level(LAMP.0, "c1", 10.0)).await.unwrap();
+    assert_eq!(city.counters(shard).unwrap().commands_issued, 1);
     fleet.stop_all().await;
 }
 
