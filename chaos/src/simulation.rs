@@ -38,7 +38,7 @@ pub use trace::Trace;
 const TICK: Duration = Duration::from_millis(1);
 const FORMING_MAX: Duration = Duration::from_secs(60);
 /// How long faults are made.
-const LOAD_TIME: Duration = Duration::from_secs(15);
+const LOAD_TIME: Duration = Duration::from_secs(10);
 /// After the last fault is over, every shard serves at every node within this time.
 const SERVING_MAX: Duration = Duration::from_secs(20);
 /// By then clients have ended what they began, commands have ended, and replicas are alike.
@@ -91,7 +91,7 @@ pub fn simulate(seed: u64) -> Outcome {
     simulate_on(seed, |disk| Arc::new(disk))
 }
 
-/// [`simulate`] with disks that nodes see through `disk`.
+/// [`simulate`] with nodes that see their disks through `disk`.
 fn simulate_on(seed: u64, disk: Disk) -> Outcome {
     let stage = Stage::new(seed, disk);
     let mut nemesis = Nemesis::new(stage.random(1));

@@ -240,6 +240,9 @@ impl Session<'_> {
         let mut history = self.stage.history.lock();
         let parts = history.parts.entry(gateway.stream).or_default();
         if gateway.outstanding.is_none() {
+            if self.stage.phase() == Phase::Reading {
+                return None;
+            }
             let is_load = matches!(self.stage.phase(), Phase::Load | Phase::Healed);
             let now_us = self.stage.time.now_us();
             let mut readings = message::Readings { base_us: now_us, ..Default::default() };

@@ -153,7 +153,7 @@ impl Nemesis {
         if self.next_us > now_us {
             return;
         }
-        self.next_us = later(now_us, Duration::from_millis(self.random.random_range(200..2_500)));
+        self.next_us = later(now_us, Duration::from_millis(self.random.random_range(200..1_500)));
         let free = [Class::Death, Class::Death, Class::Network, Class::Network, Class::Clock, Class::Disk]
             .into_iter()
             .filter(|class| self.active.iter().all(|(_, fault)| fault.class() != *class))

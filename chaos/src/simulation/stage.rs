@@ -45,7 +45,7 @@ pub(super) enum Phase {
     Healed,
     /// Clients end what they began.
     Quiet,
-    /// Feeds are read from their beginning.
+    /// Nothing new is said; feeds are read from their beginning.
     Reading,
 }
 

@@ -25,7 +25,12 @@ fn part(index: u64, sequence: u64) -> (u64, Arc<Facts>) {
         index,
         [
             fact::Fact::ReadingsReported(message::ReadingsReported { readings: Some(readings), mark: vec![1] }),
-            fact::Fact::ReadingsAccepted(message::ReadingsAccepted { stream, sequence, stored: 1, ..Default::default() }),
+            fact::Fact::ReadingsAccepted(message::ReadingsAccepted {
+                stream,
+                sequence,
+                stored: 1,
+                ..Default::default()
+            }),
         ],
     )
 }
@@ -148,10 +153,14 @@ fn a_feed_that_differs_or_does_not_make_the_state_is_named() {
     let shorter = found(|history, _| drop(history.feeds.get_mut(&(2, 1)).unwrap().remove(4)));
     assert!(matches!(&shorter[..], [Violation::FeedsDiffer { reader, .. }] if reader == "node 2"), "{shorter:?}");
     let subscriber = found(|history, _| drop(history.subscribed.get_mut(&1).unwrap().pop()));
-    let is_subscribers = |one: &Violation| matches!(one, Violation::FeedsDiffer { reader, .. } if reader == "the subscriber");
+    let is_subscribers =
+        |one: &Violation| matches!(one, Violation::FeedsDiffer { reader, .. } if reader == "the subscriber");
     assert!(subscriber.len() == 1 && is_subscribers(&subscriber[0]), "{subscriber:?}");
     let state = found(|_, replicas| drop(replicas.pages.get_mut(&1).unwrap().pop()));
-    assert!(matches!(&state[..], [Violation::Broken { what }] if what.contains("does not make the state")), "{state:?}");
+    assert!(
+        matches!(&state[..], [Violation::Broken { what }] if what.contains("does not make the state")),
+        "{state:?}"
+    );
 }
 
 #[test]
@@ -184,8 +193,14 @@ fn a_write_that_took_effect_after_it_was_refused_twice_or_out_of_order_is_named(
     assert_eq!(told(Told::Unknown), [], "it is not known whether it took effect");
     let twice = found(|history, replicas| feeds(history, replicas, |feed| feed[43].1 = Arc::clone(&feed[42].1)));
     assert!(twice.iter().any(|one| matches!(one, Violation::RegisterBroken { what, .. } if what.contains("twice"))));
-    let late = found(|history, _| (history.operations[0].begun_us, history.operations[0].ended) = (9_000, Some((9_010, Told::Written(LogPosition { index: 60, ordinal: 0 })))));
-    assert!(matches!(&late[..], [Violation::RegisterBroken { what, .. }] if what.contains("took effect before")), "{late:?}");
+    let late = found(|history, _| {
+        (history.operations[0].begun_us, history.operations[0].ended) =
+            (9_000, Some((9_010, Told::Written(LogPosition { index: 60, ordinal: 0 }))))
+    });
+    assert!(
+        matches!(&late[..], [Violation::RegisterBroken { what, .. }] if what.contains("took effect before")),
+        "{late:?}"
+    );
 }
 
 #[test]
@@ -199,7 +214,10 @@ fn commands_that_break_their_promise_are_named() {
     ];
     for (wanted, change) in changes {
         let found = found(|history, _| change(history));
-        assert!(matches!(&found[..], [Violation::CommandBroken { what, .. }] if what.contains(wanted)), "{wanted}: {found:?}");
+        assert!(
+            matches!(&found[..], [Violation::CommandBroken { what, .. }] if what.contains(wanted)),
+            "{wanted}: {found:?}"
+        );
     }
     let endless = found(|history, replicas| feeds(history, replicas, |feed| drop(feed.pop())));
     assert!(matches!(&endless[..], [Violation::CommandBroken { what, .. }] if what == "it has no end"), "{endless:?}");
