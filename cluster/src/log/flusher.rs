@@ -2,6 +2,7 @@
 //!
 //! It is a thread, or a task where the storage does not block.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -53,12 +54,6 @@ pub(super) enum Operation {
         value: Vec<u8>,
         done: oneshot::Sender<()>,
     },
-    /// A key that may be lost.
-    Note {
-        group: u64,
-        key: &'static [u8],
-        value: Vec<u8>,
-    },
     /// Drops entries below `first`.
     Compact {
         group: u64,
@@ -73,17 +68,32 @@ pub(super) enum Operation {
     Stop,
 }
 
+/// Values that may be lost, by group and key: written with the next synced round; no thread is woken for them alone.
+type Notes = BTreeMap<(u64, &'static [u8]), Vec<u8>>;
+
 /// The way to the flusher. The queue has no bound of its own: a group has at most one proposal, one append of its leader
 /// and a few votes under way.
 #[derive(Clone)]
-pub(super) struct FlusherSender(UnboundedSender<Operation>);
+pub(super) struct FlusherSender {
+    operations: UnboundedSender<Operation>,
+    notes: Arc<Mutex<Notes>>,
+}
 
 impl FlusherSender {
     pub(super) fn send(&self, operation: Operation) {
+        if let Operation::Reset { group, .. } = operation {
+            // The keys of the reset are newer.
+            self.notes.lock().retain(|(noted, _), _| *noted != group);
+        }
         // After `Stop` the node is ending; what is not written then was never acknowledged.
-        if self.0.send(operation).is_err() {
+        if self.operations.send(operation).is_err() {
             tracing::debug!("the log is closed");
         }
+    }
+
+    /// Keeps a value that may be lost.
+    pub(super) fn note(&self, group: u64, key: &'static [u8], value: Vec<u8>) {
+        self.notes.lock().insert((group, key), value);
     }
 }
 
@@ -113,8 +123,10 @@ impl Flusher {
         round: u64,
     ) -> io::Result<Self> {
         let (sender, mut operations) = unbounded_channel();
+        let notes = Arc::new(Mutex::new(Notes::new()));
+        let sender = FlusherSender { operations: sender, notes: Arc::clone(&notes) };
         let blocks = storage.blocks();
-        let mut rounds = Rounds { storage, engine, mark, round, done: Vec::new() };
+        let mut rounds = Rounds { storage, engine, mark, round, notes, done: Vec::new() };
         let running = if blocks {
             let thread = std::thread::Builder::new().name("log-flusher".to_owned());
             Running::Thread(thread.spawn(move || {
@@ -132,7 +144,7 @@ impl Flusher {
                 }
             }))
         };
-        Ok(Self { sender: FlusherSender(sender), running: Mutex::new(Some(running)) })
+        Ok(Self { sender, running: Mutex::new(Some(running)) })
     }
 
     pub(super) fn sender(&self) -> FlusherSender {
@@ -179,6 +191,7 @@ struct Rounds {
     mark: RoundMark,
     /// The last synced one.
     round: u64,
+    notes: Arc<Mutex<Notes>>,
     done: Vec<Done>,
 }
 
@@ -231,7 +244,6 @@ impl Rounds {
                     self.done.push(Done::Put(told));
                     sync = true;
                 }
-                Operation::Note { group, key, value } => batch.put(group, key.to_vec(), value)?,
                 Operation::Compact { group, first, purged } => {
                     batch.put(group, PURGED_KEY.to_vec(), purged)?;
                     batch.add_command(group, Command::Compact { index: first });
@@ -253,6 +265,9 @@ impl Rounds {
             next = if batch.approximate_size() < ROUND_BYTES_MAX { waiting.try_recv().ok() } else { None };
         }
         if sync {
+            for ((group, key), value) in std::mem::take(&mut *self.notes.lock()) {
+                batch.put(group, key.to_vec(), value)?;
+            }
             self.round += 1;
             batch.put(ROUND_GROUP, ROUND_KEY.to_vec(), self.round.to_le_bytes().to_vec())?;
         }

@@ -121,7 +121,7 @@ impl GroupLog {
     /// Notes where the group stood when. A crash may lose the last ones.
     pub(crate) fn note_samples(&self, samples: Vec<u8>) {
         self.state.lock().samples.clone_from(&samples);
-        self.flusher.send(Operation::Note { group: self.group(), key: SAMPLES_KEY, value: samples });
+        self.flusher.note(self.group(), SAMPLES_KEY, samples);
     }
 
     /// Entries of `start..end` that are kept, from the first, about 1 MiB at most. Reads files only for what left memory.
@@ -258,8 +258,7 @@ impl RaftLogStorage<Types> for GroupLog {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
         self.state.lock().committed = Some(committed);
-        let value = Self::log_id_bytes(&committed);
-        self.flusher.send(Operation::Note { group: self.group(), key: COMMITTED_KEY, value });
+        self.flusher.note(self.group(), COMMITTED_KEY, Self::log_id_bytes(&committed));
         Ok(())
     }
 
