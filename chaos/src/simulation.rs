@@ -30,7 +30,7 @@ use turmoil::{Builder, Sim};
 
 use crate::check::{ReplicaHash, Violation, Violations};
 use judge::{Replicas, judge, pages};
-use nemesis::Nemesis;
+use nemesis::{Fault, Nemesis};
 use stage::{Disk, NODES, Phase, SHARDS, Stage, host};
 pub use trace::Trace;
 
@@ -44,6 +44,8 @@ const SERVING_MAX: Duration = Duration::from_secs(20);
 /// By then clients have ended what they began, commands have ended, and replicas are alike.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 const READING_MAX: Duration = Duration::from_secs(10);
+/// A multiple of the number of lists that tokio keeps tasks in.
+const TASK_IDS: u64 = 64;
 /// Ticks between two looks at what costs more to see.
 const LOOK_TICKS: u32 = 50;
 
@@ -86,15 +88,17 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Plays the life of a cluster that follows from `seed`, and judges it. Call it outside of any async runtime.
+/// Plays the life of a cluster that follows from `seed`, and judges it. Call it outside of any async runtime, and for the same
+/// life again while nothing else in the process spawns tasks.
 pub fn simulate(seed: u64) -> Outcome {
-    simulate_on(seed, |disk| Arc::new(disk))
+    simulate_on(seed, |disk| Arc::new(disk), None)
 }
 
-/// [`simulate`] with nodes that see their disks through `disk`.
-fn simulate_on(seed: u64, disk: Disk) -> Outcome {
+/// [`simulate`] with nodes that see their disks through `disk`, and with no fault but `only`, if there is one.
+fn simulate_on(seed: u64, disk: Disk, only: Option<Fault>) -> Outcome {
+    align_task_ids();
     let stage = Stage::new(seed, disk);
-    let mut nemesis = Nemesis::new(stage.random(1));
+    let mut nemesis = Nemesis::new(stage.random(1), only);
     let played = Play::new(&stage, seed).play(&mut nemesis);
     let mut violations = match &played {
         Ok(replicas) => judge(&stage.history.lock(), replicas),
@@ -113,6 +117,17 @@ fn simulate_on(seed: u64, disk: Disk) -> Outcome {
         trace_hash: format!("{:032x}", trace.hash()),
         trace,
     }
+}
+
+/// Takes tokio's ids for tasks, which are counted through the whole process, to where they are alike for every simulation: a
+/// runtime that ends drops its tasks in an order that depends on them, and with the tasks their connections.
+fn align_task_ids() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("this runtime needs nothing");
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        while tasks.spawn(async {}).id().to_string().parse().is_ok_and(|id: u64| !id.is_multiple_of(TASK_IDS)) {}
+        while tasks.join_next().await.is_some() {}
+    });
 }
 
 /// What is known of a simulation that has no end to be judged.
