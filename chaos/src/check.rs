@@ -37,6 +37,14 @@ pub enum Violation {
     ReplicasDiffer { shard: u32, applied_index: u64, node: u64, hash: String, other_node: u64, other_hash: String },
     #[error("shard {shard} took no write for {waited_s} s")]
     ShardNotServing { shard: u32, waited_s: u64 },
+    #[error("feed of shard {shard}: {reader} has index {other_index:?} where node 1 has {index:?}")]
+    FeedsDiffer { shard: u32, reader: String, index: Option<u64>, other_index: Option<u64> },
+    #[error("{device} is no linearizable register: {what}")]
+    RegisterBroken { device: String, what: String },
+    #[error("command {id}: {what}")]
+    CommandBroken { id: String, what: String },
+    #[error("{what}")]
+    Broken { what: String },
     #[error("the drill broke off: {reason}")]
     DrillAborted { reason: String },
     #[error("{checker} saw {seen} {what}, expected at least {expected}")]

@@ -1,4 +1,6 @@
-//! `kvarter-chaos`: makes faults on a cluster that runs on this machine, and checks its promises.
+//! `kvarter-chaos`: makes faults on a cluster that runs on this machine, or on simulated ones, and checks the promises.
+mod simulate;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use kvarter_api::Client;
 use kvarter_chaos::{Disks, Drill, Fault, Fleet, HostUnable, Victims, host_unable};
 use kvarter_simulator::{Profile, parse_duration};
+use simulate::SimulateArgs;
 use tracing_subscriber::EnvFilter;
 
 /// Where `kvarter dev` keeps its cluster.
@@ -45,6 +48,11 @@ enum Command {
     /// Give the nodes disks of their own, whose power can be cut: needs root, loop devices and `xfs_io`
     #[command(subcommand)]
     Disks(DisksCommand),
+    /// Play the life of a simulated cluster of three nodes, faults and all, as it follows from a seed
+    ///
+    /// Needs no cluster and no other machine's time: nodes, disks, network and clocks are simulated in one thread, and the same
+    /// seed makes the same life. The exit code is 1 when a promise is broken, and when too little was seen to tell.
+    Simulate(SimulateArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,15 +130,16 @@ struct DrillArgs {
     json: bool,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("warn,kvarter_chaos=info"));
+    // Simulated nodes complain all the time, and rightly.
+    let default = if matches!(cli.command, Command::Simulate(_)) { "off" } else { "warn,kvarter_chaos=info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
-    // What a drill has to undo, it undoes also when it is dropped.
-    let outcome = tokio::select! {
-        outcome = Box::pin(cli.run()) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    let outcome = match cli.command {
+        // It has runtimes of its own.
+        Command::Simulate(args) => args.run(),
+        command => command.run_on_a_fleet(&cli.fleet),
     };
     match outcome {
         Ok(code) => code,
@@ -142,16 +151,26 @@ async fn main() -> ExitCode {
     }
 }
 
-impl Cli {
-    async fn run(self) -> anyhow::Result<ExitCode> {
-        match self.command {
-            Command::Kill { node } => {
-                let killed = Fleet::open(&self.fleet)?.kill(node)?;
+impl Command {
+    #[tokio::main]
+    async fn run_on_a_fleet(self, fleet: &Path) -> anyhow::Result<ExitCode> {
+        // What a drill has to undo, it undoes also when it is dropped.
+        tokio::select! {
+            outcome = Box::pin(self.run(fleet)) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        }
+    }
+
+    async fn run(self, fleet: &Path) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Kill { node } => {
+                let killed = Fleet::open(fleet)?.kill(node)?;
                 writeln!(std::io::stdout(), "killed process {} of node {node}", killed.pid)?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Drill(command) => command.run(&self.fleet).await,
-            Command::Disks(command) => command.run().await,
+            Self::Drill(command) => command.run(fleet).await,
+            Self::Disks(command) => command.run().await,
+            Self::Simulate(args) => args.run(),
         }
     }
 }

@@ -27,6 +27,8 @@ use crate::{NodeId, ShardId, StateMachine, wire};
 
 /// A follower that owes an answer for longer is given up; the next try opens a new stream.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// Before a node that is gone is asked again: it costs little, and its return is noticed soon.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Makes links to the other replicas of one group.
 pub(crate) struct Network<S> {
@@ -75,9 +77,8 @@ async fn within<T>(
 }
 
 impl<S: StateMachine> NetBackoff<Types> for Link<S> {
-    /// A node that is gone is asked again every 200 ms: it costs little, and its return is noticed soon.
     fn backoff(&self) -> Option<Backoff> {
-        Some(Backoff::new(std::iter::repeat(Duration::from_millis(200))))
+        Some(Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE)))
     }
 }
 
@@ -119,7 +120,14 @@ impl<S: StateMachine> NetStreamAppend<Types> for Link<S> {
             let mut client = self.peers.client(self.target).map_err(|status| rpc_error(&status))?;
             let request = self.peers.request(self.target, Some(self.shard), requests);
             let limit = option.soft_ttl().max(PROGRESS_TIMEOUT);
-            let responses = within(limit, client.append(request)).await?;
+            let responses = match within(limit, client.append(request)).await {
+                Ok(responses) => responses,
+                Err(error) => {
+                    // The library pauses before the requests of a stream, never before it opens the next stream.
+                    tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                    return Err(error);
+                }
+            };
             let (peers, target) = (Arc::clone(&self.peers), self.target);
             let answers = futures::stream::unfold(Some((responses, 0u64)), move |state| {
                 let (sent, peers) = (Arc::clone(&sent), Arc::clone(&peers));
