@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::message::{self, Failure, FailureReason};
-use crate::shard::DeviceCounters;
-use crate::{Catalog, DeviceNumber, DistrictName, Kind, Limits, ShardCounters, ShardState, StreamId};
+use crate::shard::{DeviceCounters, ProposalEnd, Proposals, RefusalCounters};
+use crate::{Catalog, Criticality, DeviceNumber, DistrictName, Kind, Limits, ShardCounters, ShardState, StreamId};
 
 mod answer;
 mod call;
@@ -40,6 +40,8 @@ pub struct CallContext {
     pub deadline: Duration,
     /// W3C trace context, empty when there is none.
     pub traceparent: String,
+    /// What the caller says of the request; `None`: as it is by itself. See [`Criticality`].
+    pub criticality: Option<Criticality>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct Inner {
     led: Arc<LedShards>,
     room: Arc<Semaphore>,
     counters: Arc<DeviceCounters>,
+    proposals: Arc<Proposals>,
+    refused: RefusalCounters,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -102,6 +106,8 @@ impl City {
             led: Arc::default(),
             room: Arc::new(Semaphore::new(room)),
             counters: Arc::default(),
+            proposals: Arc::default(),
+            refused: RefusalCounters::default(),
             tasks,
             stop,
         });
@@ -196,6 +202,29 @@ impl City {
         }
     }
 
+    /// Requests that wait at `shard` or are being committed; `None` where this node does not lead it.
+    pub fn requests_waiting(&self, shard: ShardId) -> Option<usize> {
+        Some(self.inner.led.get(shard)?.inbox.requests_waiting())
+    }
+
+    /// Requests that this node refused since it started, because too much waited.
+    pub fn requests_refused(&self, criticality: Criticality) -> u64 {
+        self.inner.refused.of(criticality)
+    }
+
+    /// Tells `observer` how each entry ends that a shard of this node proposes, from now on. There is one observer: later ones
+    /// are ignored. It is called where entries are proposed, and must not wait.
+    pub fn observe_proposals(&self, observer: impl Fn(ProposalEnd) + Send + Sync + 'static) {
+        if !self.inner.proposals.observe(Box::new(observer)) {
+            tracing::warn!("the proposals were observed already");
+        }
+    }
+
+    /// Entries that this node's shards have proposed and whose outcome is open.
+    pub fn proposals_pending(&self) -> usize {
+        self.inner.proposals.pending()
+    }
+
     /// Stops the actors of all shards and waits for their end. What is in flight is still answered, within bounds.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
@@ -220,6 +249,7 @@ impl Inner {
             led: Arc::clone(&self.led),
             room: Arc::clone(&self.room),
             counters: Arc::clone(&self.counters),
+            proposals: Arc::clone(&self.proposals),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         }

@@ -151,10 +151,8 @@ impl<'a> Decider<'a> {
             | Request::ReadServices(_)
             | Request::ReadFeed(_) => return None,
         };
-        let is_traced = !request.traceparent.is_empty() && self.facts.len() > facts_before;
-        if is_traced && self.traceparents.len() < TRACEPARENTS_MAX {
-            self.payload_bytes += request.traceparent.len() + 2;
-            self.traceparents.push(request.traceparent.clone());
+        if self.facts.len() > facts_before {
+            self.trace(&request.traceparent);
         }
         Some(Decision { reply: reply.unwrap_or_else(Reply::Failure), effects: std::mem::take(&mut self.effects) })
     }
@@ -177,6 +175,15 @@ impl<'a> Decider<'a> {
     /// The batch's entry.
     pub fn finish(self) -> message::Facts {
         message::Facts { format: FACTS_FORMAT, time_us: self.now.0, facts: self.facts, traceparents: self.traceparents }
+    }
+
+    /// Notes the trace that a fact of the entry belongs to, while there is room.
+    fn trace(&mut self, traceparent: &str) {
+        let has_room = self.traceparents.len() < TRACEPARENTS_MAX;
+        if has_room && !traceparent.is_empty() && !self.traceparents.iter().any(|known| known == traceparent) {
+            self.payload_bytes += traceparent.len() + 2;
+            self.traceparents.push(traceparent.to_owned());
+        }
     }
 
     /// Takes a fact into the entry and the scratch state; returns where it will stand.

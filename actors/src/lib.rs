@@ -7,6 +7,7 @@ mod apply;
 mod backoff;
 mod catalog;
 mod city;
+mod criticality;
 mod decide;
 mod device;
 mod failure;
@@ -26,6 +27,7 @@ pub use catalog::{Catalog, YamlError};
 pub use city::{
     CallContext, City, CityConfig, CityFeed, DeviceActorCounters, FeedEntry, PeerDoor, StreamDelivery, StreamMailbox,
 };
+pub use criticality::Criticality;
 pub use decide::{
     Decider, Decision, Effect, Limits, STEP_COMMANDS_MAX, ServiceCommand, ServiceStep, StepDecision, StepError,
 };
@@ -34,6 +36,7 @@ pub use kind::{Attribute, CheckedValue, CommandKind, DocumentError, Kind, KindEr
 pub use name::{DeviceName, DistrictName, NameError, district_of};
 pub use read::{Reader, ServiceFigures};
 pub use reading::{Reading, ReadingMark};
+pub use shard::{ProposalEnd, ProposalOutcome};
 pub use state::{
     CommandState, ReportedRef, SERVICE_STATE_BYTES_MAX, Service, ServiceMode, ShardCounters, ShardState, Stream,
     TwinRef,

@@ -1,23 +1,29 @@
 //! A shard that this node leads: its one writer, and the actors of its devices and services.
 //!
 //! Start at `state` (pure: requests become batches, batches become entries, answers wait for the commit) and
-//! [`ShardActor`], which runs what it says. [`Inbox`] is the only way in, and bounds what waits. `slots` decides which
+//! [`ShardActor`], which runs what it says. [`Inbox`] is the only way in, and bounds what waits
+//! (`admission`: low criticality is refused first). `slots` decides which
 //! devices have an actor, `outbox` how deliveries leave. Deliberately not here: what a request comes to, which is
 //! [`crate::Decider`]'s, and who leads, which is the cluster's.
 
 mod actor;
+mod admission;
 mod confirm;
 mod delivery;
 mod devices;
 mod inbox;
 mod outbox;
+mod proposals;
 mod services;
 mod slots;
 mod state;
 
 pub(crate) use actor::{ShardActor, ShardBirth, ShardMessage};
+pub(crate) use admission::{Bounds as InboxBounds, RefusalCounters};
 pub(crate) use confirm::{Confirmations, Unconfirmed};
 pub(crate) use delivery::Courier;
 pub(crate) use devices::{DeviceCounters, DeviceSurroundings};
-pub(crate) use inbox::{Inbox, InboxBounds, Refusal, ReplyTo};
+pub(crate) use inbox::{Inbox, Refusal, ReplyTo};
+pub(crate) use proposals::Proposals;
+pub use proposals::{ProposalEnd, ProposalOutcome};
 pub(crate) use state::{Answer, BatchBounds, Submission, Work};

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use engine::LogEngine;
+use engine::{LogEngine, Sizes};
 use files::Files;
 use kvarter_cluster::{Listing, Ports, Storage, StoredFile};
 use prost::bytes::Bytes;
@@ -180,7 +180,7 @@ fn take_turn(log: &mut dyn Log, first: u64, payload: &Bytes, figures: Option<&mu
 
 fn open(directory: &Path, name: &str, settings: impl FnOnce(&mut Config)) -> anyhow::Result<LogEngine> {
     let directory = directory.join(name);
-    let mut config = engine::config(&directory, 1 << 30).context("the path is not UTF-8")?;
+    let mut config = engine::config(&directory, &Sizes::of_retention(1 << 30)).context("the path is not UTF-8")?;
     settings(&mut config);
     let files = Files::open(Ports::system().storage, &directory)?;
     anyhow::ensure!(files.listing() == directory, "the disk's files are elsewhere");

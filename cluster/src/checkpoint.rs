@@ -127,6 +127,9 @@ impl CheckpointStore {
         batch.push((HEADER_KEY.to_vec(), Some(header.encode_to_vec())));
         tree.apply(batch).map_err(|error| self.failed(&error))?;
         self.database.flush().map_err(|error| self.failed(&error))?;
+        if !self.storage.is_alive() {
+            return Err(self.failed(&"its power is gone"));
+        }
         Ok(bytes)
     }
 

@@ -5,6 +5,7 @@
 //! and leader spread in `cluster/upkeep.rs` (by age: `cluster/retention.rs`).
 
 mod clocks;
+mod disk;
 mod formation;
 mod identity;
 mod opening;
@@ -28,15 +29,16 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
-use crate::log::{LogError, LogStore};
+use crate::log::{Kept, LogError, LogStore};
 use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
 use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
-use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, TlsIdentity, probe};
+use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, probe};
 use crate::ports::RaftRuntime;
 use crate::ports::storage::in_place;
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
+pub use disk::DiskState;
 use opening::Opening;
 
 /// A node that the cluster is first formed of.
@@ -73,6 +75,12 @@ pub struct ClusterConfig {
     /// Entries of log kept per node for the feed.
     pub retention_entries: u64,
     pub retention_age: Duration,
+    /// Of the disk; a node with less free leads no shard and refuses to take anything in. 0: never.
+    pub disk_free_min_percent: u8,
+    /// Bytes that are kept free on the disk for a start once it is full. 0: none.
+    pub ballast_bytes: u64,
+    /// A sync of the log that takes longer ends the process.
+    pub sync_timeout: Duration,
 }
 
 /// Why a node does not start.
@@ -80,14 +88,16 @@ pub struct ClusterConfig {
 pub enum StartError {
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
+    #[error("the disk of {path} can not be prepared: {source}", path = path.display())]
+    Disk { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error("{address} can not be listened on: {reason}")]
     Listen { address: SocketAddr, reason: String },
-    #[error("the TLS material can not be used: {reason}")]
-    Tls { reason: String },
+    #[error("the TLS material can not be used: {0}")]
+    Tls(#[from] TlsRefused),
     /// Its disk is not the one it had, its certificate is another's, or it belongs to another cluster.
     #[error("the cluster refuses this node: {reason}")]
     Refused { reason: String },
@@ -121,6 +131,7 @@ pub(crate) struct Core<S: StateMachine> {
     pub(crate) config: ClusterConfig,
     pub(crate) ports: Ports,
     pub(crate) peers: Arc<Peers>,
+    peer_tls: Arc<PortTls>,
     pub(crate) groups: Groups,
     pub(crate) log: LogStore,
     checkpoints: CheckpointStore,
@@ -129,6 +140,7 @@ pub(crate) struct Core<S: StateMachine> {
     pub(crate) meta_door: Arc<MetaDoor>,
     pub(crate) meta_view: watch::Sender<Arc<MetaView>>,
     pub(crate) shards: watch::Sender<Shards<S>>,
+    disk: watch::Sender<DiskState>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Set once the node gives its leaderships away: it takes none back.
@@ -216,9 +228,28 @@ impl<S: StateMachine> Cluster<S> {
         leadership.leader.map(|leader| (leader, leadership.term))
     }
 
+    /// The node's disk, looked at once a second.
+    pub fn disk(&self) -> watch::Receiver<DiskState> {
+        self.core.disk.subscribe()
+    }
+
     /// Whether `node` answered within the last 2 s.
     pub fn is_reachable(&self, node: NodeId) -> bool {
         self.core.peers.is_reachable(node)
+    }
+
+    /// Shows peers this identity from now on, on connections that either side makes. What is refused changes nothing.
+    pub fn renew_identity(&self, identity: TlsIdentity) -> Result<(), TlsRefused> {
+        let _on_raft_runtime = self.core.raft_runtime.enter();
+        let fresh = PortTls::new(&identity)?;
+        self.core.peers.renew(identity)?;
+        self.core.peer_tls.take_over(fresh);
+        Ok(())
+    }
+
+    /// Time between the last probe of a peer and its answer; `None` while it does not answer.
+    pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        self.core.peers.round_trip(node)
     }
 
     /// Sends an application request to a peer, never to oneself, and waits for its answer.
@@ -281,8 +312,11 @@ impl<S: StateMachine> Core<S> {
         application: Handle,
     ) -> Result<Arc<Self>, StartError> {
         let identity = identity::open(&config.data_dir, config.node, &ports)?;
+        let disk = in_place(&*ports.storage, || disk::prepare(&*ports.storage, &config))
+            .map_err(|source| StartError::Disk { path: config.data_dir.clone(), source })?;
+        let kept = if disk.is_full { Kept::Half } else { Kept::Bytes(config.retention_bytes) };
         let log = in_place(&*ports.storage, || {
-            LogStore::open(Arc::clone(&ports.storage), &config.data_dir.join("log"), config.retention_bytes)
+            LogStore::open(Arc::clone(&ports.storage), &config.data_dir.join("log"), kept)
         })?;
         let checkpoints = in_place(&*ports.storage, || {
             CheckpointStore::open(Arc::clone(&ports.storage), &config.data_dir.join("state"))
@@ -295,13 +329,13 @@ impl<S: StateMachine> Core<S> {
             api_address: config.api_address.clone(),
         };
         let peers = Arc::new(Peers::new(own, config.tls.clone(), identity.cluster, &ports));
-        let tls = |error: tonic::transport::Error| StartError::Tls { reason: error.to_string() };
         for node in &config.initial {
-            peers.learn(node.id, &node.peer_address, None).map_err(tls)?;
+            peers.learn(node.id, &node.peer_address, None).map_err(TlsRefused::from)?;
         }
+        let peer_tls = Arc::new(PortTls::new(&config.tls)?);
         let listen = |reason: String| StartError::Listen { address: config.peer_listen, reason };
         let incoming = ports.transport.listen(config.peer_listen).await.map_err(|error| listen(error.to_string()))?;
-        let incoming = incoming.map(|stream| Ok::<_, std::convert::Infallible>(Accepted(stream)));
+        let incoming = Arc::clone(&peer_tls).accept_all(incoming.map(Accepted));
         let raft_config = Arc::new(raft_config(&config)?);
         let (groups, tasks, stop) = (Groups::default(), TaskTracker::new(), CancellationToken::new());
         let meta_door = Arc::new(MetaDoor::new(Arc::clone(&peers)));
@@ -316,8 +350,6 @@ impl<S: StateMachine> Core<S> {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let router = Server::builder()
-            .tls_config(config.tls.server())
-            .map_err(tls)?
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .http2_keepalive_interval(Some(Duration::from_secs(2)))
@@ -353,6 +385,7 @@ impl<S: StateMachine> Core<S> {
             config,
             ports,
             peers: Arc::clone(&peers),
+            peer_tls,
             groups,
             log,
             checkpoints,
@@ -361,12 +394,14 @@ impl<S: StateMachine> Core<S> {
             meta,
             meta_door,
             shards: watch::Sender::new(BTreeMap::new()),
+            disk: watch::Sender::new(disk),
             tasks,
             stop,
             draining: CancellationToken::new(),
             raft_runtime: Handle::current(),
         });
         core.spawn(probe(peers));
+        core.spawn(disk::watch(Arc::clone(&core)));
         if let Err(error) = formation::join_or_form(&core).await {
             core.shutdown().await;
             return Err(error);

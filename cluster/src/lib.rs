@@ -25,14 +25,14 @@ mod wire {
 }
 
 pub use checkpoint::CheckpointError;
-pub use cluster::{CallError, Cluster, ClusterConfig, InitialNode, StartError};
+pub use cluster::{CallError, Cluster, ClusterConfig, DiskState, InitialNode, StartError};
 pub use feed::{FeedEntry, FeedError, FeedReader};
 pub use id::{ClusterId, DiskId, LogIndex, NodeId, ShardId, Term};
 pub use log::LogError;
 pub use meta::{MetaError, MetaView, NodeRecord};
 pub use page::{Page, PageContent, PageId, PageTable};
-pub use peer::TlsIdentity;
 pub use peer::server::PeerHandler;
+pub use peer::{PortTls, TlsIdentity, TlsRefused};
 pub use ports::{
     Batch, ByteStream, Clock, Database, DatabaseError, Execution, Listing, MemoryStorage, Ports, Random, Space,
     Storage, StorageOperation, StoredFile, Timestamp, Transport, Tree,
@@ -40,5 +40,7 @@ pub use ports::{
 pub use shard::{Leadership, ProposeError, ReadError, ShardHandle};
 pub use state::{DamagedBytes, StateMachine, View};
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod store_tests;

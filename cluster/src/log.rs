@@ -11,14 +11,17 @@ mod group;
 mod mark;
 mod record;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_engine::Engine;
 
 use crate::ports::storage::in_place;
 use crate::{ShardId, Storage};
-use engine::LogEngine;
+pub(crate) use engine::Sizes;
+use engine::{FILE_BYTES, LogEngine};
 use files::Files;
 use flusher::Flusher;
 pub(crate) use group::GroupLog;
@@ -39,6 +42,14 @@ pub enum LogError {
     Damaged { shard: ShardId, reason: String },
 }
 
+/// How much log is kept at least, about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kept {
+    Bytes(u64),
+    /// Half of what there is.
+    Half,
+}
+
 /// The logs and votes of all groups of a node.
 pub(crate) struct LogStore {
     storage: Arc<dyn Storage>,
@@ -47,12 +58,28 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// Opens or makes the log in `directory`, with its round mark beside it. Files are dropped once the groups together keep less than `retention_bytes`.
-    pub(crate) fn open(storage: Arc<dyn Storage>, directory: &Path, retention_bytes: u64) -> Result<Self, LogError> {
+    /// Opens or makes the log in `directory`, with its round mark beside it. Files are dropped once the groups together keep less
+    /// than `kept`.
+    pub(crate) fn open(storage: Arc<dyn Storage>, directory: &Path, kept: Kept) -> Result<Self, LogError> {
+        let sizes = match kept {
+            Kept::Bytes(bytes) => Sizes::of_retention(bytes),
+            Kept::Half => {
+                let bytes = bytes(&*storage, directory).map_err(|error| LogError::Open {
+                    path: directory.display().to_string(),
+                    reason: error.to_string(),
+                })?;
+                // The engine keeps one file beside the one that it writes.
+                Sizes { file: FILE_BYTES, all: (bytes / 2).max(FILE_BYTES) }
+            }
+        };
+        Self::open_sized(storage, directory, &sizes)
+    }
+
+    pub(crate) fn open_sized(storage: Arc<dyn Storage>, directory: &Path, sizes: &Sizes) -> Result<Self, LogError> {
         let failed = |reason: String| LogError::Open { path: directory.display().to_string(), reason };
         let files = Files::open(Arc::clone(&storage), directory).map_err(|error| failed(error.to_string()))?;
-        let config = engine::config(files.listing(), retention_bytes)
-            .ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
+        let config =
+            engine::config(files.listing(), sizes).ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
         let engine = Engine::open_with_file_system(config, Arc::new(files));
         let engine = Arc::new(engine.map_err(|error| failed(error.to_string()))?);
         let (mark, acknowledged) = RoundMark::open(&*storage, &directory.with_extension("round"))
@@ -78,9 +105,20 @@ impl LogStore {
         GroupLog::open(shard, Arc::clone(&self.storage), Arc::clone(&self.engine), self.flusher.sender())
     }
 
-    /// Drops files that no group needs; returns groups whose old entries keep a file alive.
+    /// For how long the round that is being written has not been synced; zero when none is.
+    pub(crate) fn sync_pending(&self) -> Duration {
+        self.flusher.pending()
+    }
+
+    /// Drops files that no group needs; returns groups whose old entries keep a file alive. A panic of the engine, as after a
+    /// failed sync, ends the process.
     pub(crate) fn purge_files(&self) -> Result<Vec<ShardId>, LogError> {
-        let groups = in_place(&*self.storage, || self.engine.purge_expired_files())
+        let purge = || catch_unwind(AssertUnwindSafe(|| self.engine.purge_expired_files()));
+        let Ok(purged) = in_place(&*self.storage, purge) else {
+            self.storage.fail("old log files can not be dropped: the engine panicked");
+            return Ok(Vec::new());
+        };
+        let groups = purged
             .map_err(|error| LogError::Open { path: self.engine.path().to_owned(), reason: error.to_string() })?;
         Ok(groups.into_iter().filter_map(|group| u32::try_from(group).ok()).map(ShardId).collect())
     }
@@ -89,4 +127,17 @@ impl LogStore {
     pub(crate) async fn close(&self) {
         self.flusher.stop().await;
     }
+}
+
+/// Bytes of all files in `path`.
+fn bytes(storage: &dyn Storage, path: &Path) -> std::io::Result<u64> {
+    if !storage.exists(path)? {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    let listing = storage.listing(path)?;
+    for entry in std::fs::read_dir(&listing.directory)? {
+        bytes += storage.open(&path.join(entry?.file_name()))?.length()?;
+    }
+    Ok(bytes)
 }

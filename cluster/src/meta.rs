@@ -87,6 +87,7 @@ fn node_to_wire(node: &NodeRecord) -> wire::Identity {
         api_address: node.api_address.clone(),
         cluster: Bytes::new(),
         clock_us: 0,
+        unfit: false,
     }
 }
 

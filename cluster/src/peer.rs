@@ -7,18 +7,21 @@ pub(crate) mod connection;
 pub(crate) mod network;
 pub(crate) mod server;
 pub(crate) mod snapshot;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
 use self::connection::Connector;
+pub use self::tls::{PortTls, TlsRefused};
 use crate::wire::peer_client::PeerClient;
 use crate::{Clock, ClusterId, DiskId, NodeId, Ports, ShardId, wire};
 
@@ -33,7 +36,7 @@ const REACHABLE_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// TLS material of a node, PEM. The certificate's common name is `node:{id}`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TlsIdentity {
     pub ca_pem: Vec<u8>,
     pub certificate_pem: Vec<u8>,
@@ -41,16 +44,9 @@ pub struct TlsIdentity {
 }
 
 impl TlsIdentity {
-    fn identity(&self) -> Identity {
-        Identity::from_pem(&self.certificate_pem, &self.key_pem)
-    }
-
-    pub(crate) fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new().identity(self.identity()).client_ca_root(Certificate::from_pem(&self.ca_pem))
-    }
-
     fn client(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new().identity(self.identity()).ca_certificate(Certificate::from_pem(&self.ca_pem))
+        let identity = Identity::from_pem(&self.certificate_pem, &self.key_pem);
+        ClientTlsConfig::new().identity(identity).ca_certificate(Certificate::from_pem(&self.ca_pem))
     }
 }
 
@@ -66,11 +62,13 @@ pub(crate) struct Own {
 /// The way to every other node, and what is known of them.
 pub(crate) struct Peers {
     pub(crate) own: Own,
-    tls: TlsIdentity,
+    tls: RwLock<TlsIdentity>,
     clock: Arc<dyn Clock>,
     connector: Connector,
     cluster: RwLock<Option<ClusterId>>,
     known: RwLock<BTreeMap<NodeId, Known>>,
+    /// This node's disk is full or hangs.
+    is_unfit: AtomicBool,
 }
 
 struct Known {
@@ -79,14 +77,32 @@ struct Known {
     disk: Option<DiskId>,
     channel: Channel,
     answered: Mutex<Option<Instant>>,
+    /// Between the last question who it is and its answer.
+    round_trip: Mutex<Option<Duration>>,
     /// How far its clock was ahead of this node's when it last told, microseconds.
     ahead_us: Mutex<Option<i64>>,
+    /// It said that its disk is full or hangs.
+    is_unfit: AtomicBool,
+}
+
+impl Known {
+    fn is_reachable(&self) -> bool {
+        self.answered.lock().is_some_and(|answered| answered.elapsed() < REACHABLE_WITHIN)
+    }
 }
 
 impl Peers {
     pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>, ports: &Ports) -> Self {
         let (clock, connector) = (Arc::clone(&ports.clock), Connector(Arc::clone(&ports.transport)));
-        Self { own, tls, clock, connector, cluster: RwLock::new(cluster), known: RwLock::default() }
+        Self {
+            own,
+            tls: RwLock::new(tls),
+            clock,
+            connector,
+            cluster: RwLock::new(cluster),
+            known: RwLock::default(),
+            is_unfit: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
@@ -112,17 +128,44 @@ impl Peers {
             peer.disk = disk.or(peer.disk);
             return Ok(());
         }
-        let channel = Endpoint::from_shared(format!("https://{address}"))?
-            .tls_config(self.tls.client())?
+        let channel = self.channel(address, &self.tls.read())?;
+        let address = address.to_owned();
+        let fresh = Known {
+            address,
+            disk,
+            channel,
+            answered: Mutex::new(None),
+            round_trip: Mutex::new(None),
+            ahead_us: Mutex::new(None),
+            is_unfit: AtomicBool::new(false),
+        };
+        known.insert(node, fresh);
+        Ok(())
+    }
+
+    fn channel(&self, address: &str, tls: &TlsIdentity) -> Result<Channel, tonic::transport::Error> {
+        Ok(Endpoint::from_shared(format!("https://{address}"))?
+            .tls_config(tls.client())?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
-            .connect_with_connector_lazy(self.connector.clone());
-        let address = address.to_owned();
-        known.insert(node, Known { address, disk, channel, answered: Mutex::new(None), ahead_us: Mutex::new(None) });
+            .connect_with_connector_lazy(self.connector.clone()))
+    }
+
+    /// New connections are made with `tls`; what is under way on the old ones ends there. Must be called on the runtime that
+    /// serves the connections. What is refused changes nothing.
+    pub(crate) fn renew(&self, tls: TlsIdentity) -> Result<(), tonic::transport::Error> {
+        let mut known = self.known.write();
+        let channels = known.iter().map(|(node, peer)| Ok((*node, self.channel(&peer.address, &tls)?)));
+        for (node, channel) in channels.collect::<Result<Vec<_>, tonic::transport::Error>>()? {
+            if let Some(peer) = known.get_mut(&node) {
+                peer.channel = channel;
+            }
+        }
+        *self.tls.write() = tls;
         Ok(())
     }
 
@@ -131,22 +174,36 @@ impl Peers {
     }
 
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
-        node == self.own.node
-            || self
-                .known
-                .read()
-                .get(&node)
-                .is_some_and(|peer| peer.answered.lock().is_some_and(|answered| answered.elapsed() < REACHABLE_WITHIN))
+        node == self.own.node || self.known.read().get(&node).is_some_and(Known::is_reachable)
+    }
+
+    /// Time between the last probe of `node` and its answer; `None` while it does not answer.
+    pub(crate) fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        let known = self.known.read();
+        known.get(&node).filter(|peer| peer.is_reachable()).and_then(|peer| *peer.round_trip.lock())
     }
 
     /// How far the clocks of the reachable nodes are ahead of this one's, microseconds; this node's own is zero.
     pub(crate) fn clocks_ahead(&self) -> BTreeMap<NodeId, i64> {
         let known = self.known.read();
-        let others = known.iter().filter(|(node, _)| self.is_reachable(**node));
+        let others = known.iter().filter(|(_, peer)| peer.is_reachable());
         let mut ahead: BTreeMap<_, _> =
             others.filter_map(|(node, peer)| Some((*node, (*peer.ahead_us.lock())?))).collect();
         ahead.insert(self.own.node, 0);
         ahead
+    }
+
+    /// Whether the disk of `node` is fit for leading, as the node said last.
+    pub(crate) fn is_fit(&self, node: NodeId) -> bool {
+        if node == self.own.node {
+            return !self.is_unfit.load(Ordering::Relaxed);
+        }
+        self.known.read().get(&node).is_none_or(|peer| !peer.is_unfit.load(Ordering::Relaxed))
+    }
+
+    /// Has this node say whether its disk is fit for leading.
+    pub(crate) fn set_fit(&self, is_fit: bool) {
+        self.is_unfit.store(!is_fit, Ordering::Relaxed);
     }
 
     pub(crate) fn heard_from(&self, node: NodeId) {
@@ -229,6 +286,7 @@ impl Peers {
             api_address: self.own.api_address.clone(),
             cluster: self.cluster().map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
             clock_us: self.clock.now().0,
+            unfit: self.is_unfit.load(Ordering::Relaxed),
         }
     }
 
@@ -244,9 +302,11 @@ impl Peers {
             .into_inner();
         self.heard_from(node);
         let round_trip = asked.elapsed();
-        if round_trip <= CLOCK_ROUND_TRIP_MAX
-            && let Some(peer) = self.known.read().get(&node)
-        {
+        let known = self.known.read();
+        let Some(peer) = known.get(&node) else { return Ok(answer) };
+        peer.is_unfit.store(answer.unfit, Ordering::Relaxed);
+        *peer.round_trip.lock() = Some(round_trip);
+        if round_trip <= CLOCK_ROUND_TRIP_MAX {
             // The other's clock was read about halfway.
             let half_us = i64::try_from(round_trip.as_micros() / 2).expect("a short time");
             *peer.ahead_us.lock() = Some(answer.clock_us.saturating_sub(asked_us.saturating_add(half_us)));

@@ -225,8 +225,9 @@ impl<S: StateMachine> Replica<S> {
         let written = off_threads(&*storage, move || {
             checkpoints.write(shard, position.last, &position.membership, &state.pages(), since)
         })
-        .await?
-        .map_err(io::Error::other)?;
+        .await
+        .and_then(|written| written.map_err(io::Error::other))
+        .inspect_err(|error| storage.fail(&format!("the checkpoint of {shard} can not be written: {error}")))?;
         let mut current = self.position.lock();
         current.checkpoint = index;
         current.checkpoint_applied_bytes = applied_bytes;

@@ -12,7 +12,7 @@ use openraft::type_config::TypeConfigExt as _;
 use tempfile::TempDir;
 
 use crate::checkpoint::CheckpointStore;
-use crate::log::{GroupLog, LogError, LogStore};
+use crate::log::{GroupLog, Kept, LogError, LogStore};
 use crate::raft::{Entry, LeaderId, LogId, Payload, Types, Vote};
 use crate::replica::{Replica, ReplicaStore};
 use crate::{
@@ -23,10 +23,10 @@ const SHARD: ShardId = ShardId(1);
 
 /// Remembers every payload, a page each.
 #[derive(Clone, Default)]
-struct Payloads(PageTable<Text>);
+pub(crate) struct Payloads(PageTable<Text>);
 
 #[derive(Clone, Default)]
-struct Text(Vec<u8>);
+pub(crate) struct Text(Vec<u8>);
 
 impl PageContent for Text {
     fn encode(&self, buffer: &mut Vec<u8>) {
@@ -67,8 +67,8 @@ fn disk() -> Arc<dyn Storage> {
 struct Stores<F>(F);
 
 struct Opened {
-    _directory: Option<TempDir>,
     _log: LogStore,
+    _directory: Option<TempDir>,
 }
 
 impl<F> StoreBuilder<Types, GroupLog, ReplicaStore<Payloads>, Opened> for Stores<F>
@@ -77,11 +77,11 @@ where
 {
     async fn build(&self) -> Result<(Opened, GroupLog, ReplicaStore<Payloads>), StorageError<Types>> {
         let (storage, path, directory) = self.0();
-        let log = LogStore::open(Arc::clone(&storage), &path.join("log"), 1 << 30).unwrap();
+        let log = LogStore::open(Arc::clone(&storage), &path.join("log"), Kept::Bytes(1 << 30)).unwrap();
         let checkpoints = CheckpointStore::open(storage, &path.join("state")).unwrap();
         let group = log.group(SHARD).unwrap();
         let replica = Replica::open(SHARD, checkpoints).unwrap();
-        Ok((Opened { _directory: directory, _log: log }, group, ReplicaStore(replica)))
+        Ok((Opened { _log: log, _directory: directory }, group, ReplicaStore(replica)))
     }
 }
 
@@ -120,7 +120,7 @@ async fn terms(log: &mut GroupLog) -> Vec<(u64, u64)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
     let directory = tempfile::tempdir().unwrap();
-    let reopen = || LogStore::open(disk(), &directory.path().join("log"), 1 << 30).unwrap();
+    let reopen = || LogStore::open(disk(), &directory.path().join("log"), Kept::Bytes(1 << 30)).unwrap();
 
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
@@ -170,7 +170,7 @@ async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
 async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory() {
     static PAYLOAD: [u8; 100_000] = [7; 100_000];
     let directory = tempfile::tempdir().unwrap();
-    let store = LogStore::open(disk(), &directory.path().join("log"), 1 << 30).unwrap();
+    let store = LogStore::open(disk(), &directory.path().join("log"), Kept::Bytes(1 << 30)).unwrap();
     let mut log = store.group(SHARD).unwrap();
     for round in 0..10 {
         let entries = (0..10).map(|offset| entry(1, round * 10 + offset, &PAYLOAD)).collect::<Vec<_>>();
@@ -186,7 +186,7 @@ async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_that_a_newer_leader_did_not_commit_go_with_the_purge() {
     let directory = tempfile::tempdir().unwrap();
-    let reopen = || LogStore::open(disk(), &directory.path().join("log"), 1 << 30).unwrap();
+    let reopen = || LogStore::open(disk(), &directory.path().join("log"), Kept::Bytes(1 << 30)).unwrap();
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
     log.save_vote(&Vote::new(3, 1)).await.unwrap();
@@ -213,7 +213,7 @@ const ACKNOWLEDGED: &[u8] = b"acknowledged";
 /// killed process leaves.
 async fn killed_store() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let store = LogStore::open(disk(), &directory.path().join("log"), 1 << 30).unwrap();
+    let store = LogStore::open(disk(), &directory.path().join("log"), Kept::Bytes(1 << 30)).unwrap();
     let mut log = store.group(SHARD).unwrap();
     for index in 0..3 {
         append(&mut log, vec![entry(1, index, ACKNOWLEDGED)]).await;
@@ -241,7 +241,7 @@ fn last_entry(directory: &TempDir) -> (PathBuf, usize) {
 }
 
 async fn reopened(directory: &TempDir) -> Result<usize, LogError> {
-    let store = LogStore::open(disk(), &directory.path().join("log"), 1 << 30)?;
+    let store = LogStore::open(disk(), &directory.path().join("log"), Kept::Bytes(1 << 30))?;
     let entries = terms(&mut store.group(SHARD)?).await.len();
     store.close().await;
     Ok(entries)

@@ -2,12 +2,14 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 9] = [
+const PROTOS: [&str; 11] = [
     "kvarter/v1/cluster_admin.proto",
     "kvarter/v1/command.proto",
+    "kvarter/v1/criticality.proto",
     "kvarter/v1/error_reason.proto",
     "kvarter/v1/feed.proto",
     "kvarter/v1/gateway.proto",
+    "kvarter/v1/history.proto",
     "kvarter/v1/kind.proto",
     "kvarter/v1/service_control.proto",
     "kvarter/v1/twin.proto",

@@ -20,8 +20,11 @@ mod services;
 mod status;
 mod twins;
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use kvarter_actors::City;
 use kvarter_api::v1::cluster_admin_server::ClusterAdminServer;
 use kvarter_api::v1::command_service_server::CommandServiceServer;
@@ -30,12 +33,13 @@ use kvarter_api::v1::feed_service_server::FeedServiceServer;
 use kvarter_api::v1::kind_service_server::KindServiceServer;
 use kvarter_api::v1::service_control_server::ServiceControlServer;
 use kvarter_api::v1::twin_service_server::TwinServiceServer;
-use tokio::net::TcpListener;
+use kvarter_cluster::PortTls;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
-use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tower_layer::{Identity, Stack};
 
@@ -49,6 +53,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Calls on one connection at the same time.
 const CONNECTION_CALLS_MAX: u32 = 1_024;
+/// Pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// After `stop`, callers get this long to take their last answers.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
@@ -77,15 +83,16 @@ pub(crate) enum ServeError {
 /// ones are told to move.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: ServerTlsConfig,
+    tls: Arc<PortTls>,
     layer: RpcLayer,
     city: City,
     drain: CancellationToken,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let lifetime = Lifetime { drain, stop, tasks: TaskTracker::new() };
-    let router = router(tls, layer, &city, &lifetime).await?;
+    let router = router(layer, &city, &lifetime).await?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
+    let incoming = tls.accept_all(incoming.filter_map(accepted));
     let stopped = lifetime.stop.clone().cancelled_owned();
     let serving = router.serve_with_incoming_shutdown(incoming, stopped);
     let cut_off = async {
@@ -104,8 +111,19 @@ pub(crate) async fn serve(
     Ok(served?)
 }
 
+/// The connection, unless it could not be accepted, as when the process has no file descriptor left.
+async fn accepted(connection: io::Result<TcpStream>) -> Option<TcpStream> {
+    match connection {
+        Ok(connection) => Some(connection),
+        Err(error) => {
+            tracing::warn!(%error, "a client's connection could not be accepted");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
 async fn router(
-    tls: ServerTlsConfig,
     layer: RpcLayer,
     city: &City,
     lifetime: &Lifetime,
@@ -134,7 +152,6 @@ async fn router(
     });
     Ok(Server::builder()
         .layer(layer)
-        .tls_config(tls)?
         .tcp_nodelay(true)
         .http2_adaptive_window(Some(true))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -10,6 +10,7 @@ mod connection;
 pub(crate) mod duration;
 mod failure;
 mod feed;
+mod history;
 mod json;
 mod kind;
 mod node;
@@ -51,7 +52,7 @@ struct Arguments {
 enum Subject {
     /// Run one node of a cluster
     Node(node::NodeArguments),
-    /// Start a three-node cluster on this machine and play a city into it
+    /// Start a cluster of three nodes on this machine and play a city into it
     Dev(dev::DevArguments),
     /// Look at the cluster
     Cluster(ClientCommand<cluster::ClusterCommand>),
@@ -61,6 +62,8 @@ enum Subject {
     Command(ClientCommand<command::CommandCommand>),
     /// Follow what happens in the city
     Feed(ClientCommand<feed::FeedCommand>),
+    /// Read and check the files that `feed archive` writes
+    History(history::HistoryArguments),
     /// Look into the catalog of device kinds
     Kind(ClientCommand<kind::KindCommand>),
 }
@@ -96,6 +99,7 @@ fn dispatch(subject: Subject) -> anyhow::Result<ExitCode> {
         Subject::Twin(command) => command.run(),
         Subject::Command(command) => command.run(),
         Subject::Feed(command) => command.run(),
+        Subject::History(command) => command.run(),
         Subject::Kind(command) => command.run(),
     }
 }

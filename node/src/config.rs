@@ -48,6 +48,7 @@ pub struct Config {
     pub tls: TlsFiles,
     pub cluster: Cluster,
     pub retention: Retention,
+    pub disk: Disk,
     pub city: City,
     pub telemetry: Telemetry,
 }
@@ -93,6 +94,13 @@ pub struct Retention {
     pub bytes: u64,
     pub hours: u64,
     pub entries: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disk {
+    pub free_min_percent: u8,
+    pub ballast_bytes: u64,
+    pub sync_timeout_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,6 +186,9 @@ impl Config {
             retention_bytes: self.retention.bytes,
             retention_entries: self.retention.entries,
             retention_age: Duration::from_secs(self.retention.hours * 3600),
+            disk_free_min_percent: self.disk.free_min_percent,
+            ballast_bytes: self.disk.ballast_bytes,
+            sync_timeout: Duration::from_millis(self.disk.sync_timeout_ms),
         }
     }
 

@@ -8,6 +8,7 @@ mod api;
 pub mod cli;
 pub mod config;
 pub mod dev;
+mod history;
 mod metrics;
 mod node;
 mod telemetry;

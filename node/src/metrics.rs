@@ -5,8 +5,9 @@
 
 mod leader_changes;
 mod memory;
+mod proposals;
 
-use kvarter_actors::{City, ShardCounters};
+use kvarter_actors::{City, Criticality, ShardCounters};
 use kvarter_cluster::ShardId;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Meter};
@@ -19,6 +20,8 @@ pub(crate) use leader_changes::count_leader_changes;
 /// Shows what `city` and its cluster are like, as long as the meter's provider lives.
 pub(crate) fn observe(meter: &Meter, city: &City, readiness: watch::Receiver<Readiness>) {
     observe_node(meter, city, readiness);
+    proposals::observe(meter, city);
+    observe_requests(meter, city);
     observe_shards(meter, city);
     observe_contents(meter, city);
 }
@@ -39,6 +42,19 @@ fn observe_node(meter: &Meter, city: &City, readiness: watch::Receiver<Readiness
             }
         })
         .build();
+    let disk = city.clone();
+    meter
+        .u64_observable_gauge("kvarter.disk.free")
+        .with_unit("By")
+        .with_description("What the node may still write to its disk")
+        .with_callback(move |gauge| gauge.observe(disk.cluster().disk().borrow().free_bytes, &[]))
+        .build();
+    let fitness = city.clone();
+    meter
+        .u64_observable_gauge("kvarter.disk.full")
+        .with_description("1 while less of the disk is free than `disk.free_min_percent`: nothing is taken in")
+        .with_callback(move |gauge| gauge.observe(u64::from(fitness.cluster().disk().borrow().is_full), &[]))
+        .build();
     let peers = city.clone();
     meter
         .u64_observable_gauge("kvarter.peer.reachable")
@@ -47,6 +63,48 @@ fn observe_node(meter: &Meter, city: &City, readiness: watch::Receiver<Readiness
             let cluster = peers.cluster();
             for id in cluster.meta().nodes.keys().filter(|id| **id != cluster.node()) {
                 gauge.observe(u64::from(cluster.is_reachable(*id)), &[KeyValue::new("peer", id.to_string())]);
+            }
+        })
+        .build();
+    let probed = city.clone();
+    meter
+        .f64_observable_gauge("kvarter.peer.round_trip")
+        .with_unit("s")
+        .with_description("Time between the last probe of the peer and its answer")
+        .with_callback(move |gauge| {
+            let cluster = probed.cluster();
+            for id in cluster.meta().nodes.keys().filter(|id| **id != cluster.node()) {
+                if let Some(round_trip) = cluster.round_trip(*id) {
+                    gauge.observe(round_trip.as_secs_f64(), &[KeyValue::new("peer", id.to_string())]);
+                }
+            }
+        })
+        .build();
+}
+
+/// What waits at the shards that this node leads, and what was refused because too much waited.
+fn observe_requests(meter: &Meter, city: &City) {
+    let waiting = city.clone();
+    meter
+        .u64_observable_gauge("kvarter.shard.requests.waiting")
+        .with_description("Requests without an answer at a shard that this node leads")
+        .with_callback(move |gauge| {
+            let ids: Vec<_> = waiting.cluster().shards().borrow().keys().copied().collect();
+            for id in ids {
+                if let Some(requests) = waiting.requests_waiting(id) {
+                    gauge.observe(requests as u64, &[shard(id)]);
+                }
+            }
+        })
+        .build();
+    let refused = city.clone();
+    meter
+        .u64_observable_counter("kvarter.requests.refused")
+        .with_description("Requests that this node refused as overloaded, by criticality")
+        .with_callback(move |counter| {
+            for criticality in Criticality::ALL {
+                let label = [KeyValue::new("criticality", criticality.name())];
+                counter.observe(refused.requests_refused(criticality), &label);
             }
         })
         .build();

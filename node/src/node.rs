@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvarter_actors::{City, PeerDoor, ShardState};
-use kvarter_cluster::{Cluster, Ports, StartError};
+use kvarter_cluster::{Cluster, PortTls, Ports, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ pub struct Node {
     drain: CancellationToken,
     /// The API takes no more calls.
     stop_api: CancellationToken,
-    /// Admin port and counting.
+    /// Admin port, counting, and the look at the certificates.
     background: JoinSet<()>,
     stop_background: CancellationToken,
 }
@@ -65,6 +65,7 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, NodeError> {
         let telemetry = Telemetry::start(&config.telemetry, config.node())?;
         let identity = tls::load(&config.tls, config.node())?;
+        let api_tls = Arc::new(PortTls::new(&identity).map_err(TlsError::from)?);
         let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
         let mut background = JoinSet::new();
         let stop_background = CancellationToken::new();
@@ -90,8 +91,14 @@ impl Node {
         })?;
         let (drain, stop_api) = (CancellationToken::new(), CancellationToken::new());
         let mut api = JoinSet::new();
-        let (tls, layer) = (tls::server(&identity), telemetry.rpc_layer());
-        api.spawn(api::serve(listener, tls, layer, city.clone(), drain.clone(), stop_api.clone()));
+        let layer = telemetry.rpc_layer();
+        api.spawn(api::serve(listener, Arc::clone(&api_tls), layer, city.clone(), drain.clone(), stop_api.clone()));
+        let peers = Arc::clone(&cluster);
+        let renew = move |identity| {
+            api_tls.renew(&identity)?;
+            peers.renew_identity(identity)
+        };
+        background.spawn(tls::follow(config.tls.clone(), config.node(), identity, renew, stop_background.clone()));
         readiness.send_replace(Readiness::Ready);
         tracing::info!(node = %config.node(), api = config.api.address, admin = %config.admin.listen, "ready");
         let drain_stage_max = config.drain_stage_max();

@@ -1,14 +1,22 @@
-//! The node's TLS material: read once at the start, checked before anything listens.
+//! The node's TLS material: checked before anything listens, and read again when its files change.
+//!
+//! Files are compared by their bytes, since what a secret is mounted from may keep its times. A pair that is only half
+//! replaced does not fit together: it is refused, the old one stays, and the next look takes the whole.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use kvarter_cluster::{NodeId, TlsIdentity};
+use kvarter_cluster::{NodeId, TlsIdentity, TlsRefused};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::TlsFiles;
+
+/// Between two looks at the files: how long new material waits at most.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the material is refused. The text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +29,8 @@ pub enum TlsError {
     NotCertificate { file: PathBuf, reason: String },
     #[error("{file}: the certificate is for CN={found}, this node needs CN={expected}", file = file.display())]
     OtherSubject { file: PathBuf, found: String, expected: String },
+    #[error(transparent)]
+    Refused(#[from] TlsRefused),
 }
 
 /// Reads `files`, which must hold PEM and a certificate for `node`.
@@ -42,11 +52,50 @@ pub(crate) fn load(files: &TlsFiles, node: NodeId) -> Result<TlsIdentity, TlsErr
     Ok(TlsIdentity { ca_pem, certificate_pem, key_pem })
 }
 
-/// How the public API is served: clients need a certificate of the same authority.
-pub(crate) fn server(identity: &TlsIdentity) -> ServerTlsConfig {
-    ServerTlsConfig::new()
-        .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem))
-        .client_ca_root(Certificate::from_pem(&identity.ca_pem))
+/// Looks at `files` every [`LOOK_INTERVAL`] until `stop`, and gives what has changed and fits to `renew`.
+pub(crate) async fn follow(
+    files: TlsFiles,
+    node: NodeId,
+    in_use: TlsIdentity,
+    renew: impl Fn(TlsIdentity) -> Result<(), TlsRefused>,
+    stop: CancellationToken,
+) {
+    let mut renewal = Renewal { in_use, refused: None };
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let files = files.clone();
+        let Ok(loaded) = tokio::task::spawn_blocking(move || load(&files, node)).await else { return };
+        renewal.look(loaded, &renew);
+    }
+}
+
+/// What a node shows now, and what it lately refused to show.
+struct Renewal {
+    in_use: TlsIdentity,
+    /// The last refusal, so that it is told once and not at every look.
+    refused: Option<String>,
+}
+
+impl Renewal {
+    fn look(&mut self, loaded: Result<TlsIdentity, TlsError>, renew: impl Fn(TlsIdentity) -> Result<(), TlsRefused>) {
+        let outcome = loaded.and_then(|loaded| {
+            if loaded != self.in_use {
+                renew(loaded.clone())?;
+                tracing::info!("the TLS material is renewed");
+                self.in_use = loaded;
+            }
+            Ok(())
+        });
+        let refused = outcome.err().map(|error| error.to_string());
+        match &refused {
+            Some(error) if refused != self.refused => {
+                tracing::error!(error, "the new TLS material is refused; the old one stays in use");
+            }
+            Some(_) | None => {}
+        }
+        self.refused = refused;
+    }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
@@ -89,6 +138,30 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let identity = load(&files(dir.path(), "node:4"), NodeId(4)).expect("fits");
         assert!(identity.key_pem.starts_with(b"-----BEGIN PRIVATE KEY"));
+    }
+
+    #[test]
+    fn only_what_changed_and_fits_is_taken_over() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let old = load(&files(dir.path(), "node:4"), NodeId(4)).expect("fits");
+        let files = files(dir.path(), "node:4");
+        let new = load(&files, NodeId(4)).expect("fits");
+        let taken = std::cell::RefCell::new(Vec::new());
+        let renew = |identity: TlsIdentity| {
+            kvarter_cluster::PortTls::new(&identity)?;
+            taken.borrow_mut().push(identity.key_pem);
+            Ok(())
+        };
+        let mut renewal = Renewal { in_use: old.clone(), refused: None };
+        renewal.look(Ok(old.clone()), renew);
+        assert!(taken.borrow().is_empty());
+        // The key is not replaced yet.
+        renewal.look(Ok(TlsIdentity { key_pem: old.key_pem.clone(), ..new.clone() }), renew);
+        assert!(taken.borrow().is_empty() && renewal.in_use == old && renewal.refused.is_some());
+        renewal.look(load(&files, NodeId(4)), renew);
+        renewal.look(load(&files, NodeId(4)), renew);
+        assert_eq!(taken.borrow().as_slice(), std::slice::from_ref(&new.key_pem));
+        assert!(renewal.in_use == new && renewal.refused.is_none());
     }
 
     #[test]

@@ -12,11 +12,14 @@ use crate::lighting::Lighting;
 use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
 use crate::service::Service as _;
 use crate::shard::{Answer, Refusal, Unconfirmed, Work};
-use crate::{Reader, Service, ServiceFigures, ShardState};
+use crate::{Criticality, Reader, Service, ServiceFigures, ShardState};
 
 /// Entries of one answer, and about how long they may be, bytes.
 const FEED_ENTRIES_MAX: usize = 256;
 const FEED_BYTES_MAX: usize = 1024 * 1024;
+
+/// When a caller who found the disk full may try again: leaderships move away within seconds, if anybody has room.
+const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// What this node can say to a request.
 pub(crate) enum Here {
@@ -50,8 +53,13 @@ impl Inner {
         let Some(led) = self.led.get(shard) else { return Here::NotHere(request) };
         if request.request.as_ref().is_some_and(is_read) {
             self.read_confirmed(shard, &led, request, deadline).await
+        } else if self.cluster.disk().borrow().is_full && request.request.as_ref().is_some_and(is_intake) {
+            let retry_after_ms = u32::try_from(DISK_FULL_RETRY.as_millis()).unwrap_or(u32::MAX);
+            let text = format!("{shard}: the disk of {} is nearly full: nothing is taken in", self.cluster.node());
+            let failure = Failure { retry_after_ms, ..Failure::new(FailureReason::DiskFull, text) };
+            Here::Answered(Reply::Failure(failure))
         } else {
-            write(&led, request, deadline).await
+            self.write(&led, request, deadline).await
         }
     }
 
@@ -74,11 +82,10 @@ impl Inner {
         let (Some(handle), Some(asked)) = (self.cluster.shard(shard), request.request.as_ref()) else {
             return Here::NotHere(request);
         };
-        match timeout_at(deadline, led.confirmations.confirm()).await {
+        let criticality = Criticality::of(&request);
+        match timeout_at(deadline, led.confirmations.confirm(criticality)).await {
             Ok(Ok(())) => Here::Answered(self.read(&handle, asked, Duration::ZERO)),
-            Ok(Err(Unconfirmed::Overloaded)) => {
-                failed(FailureReason::Overloaded, format!("{shard}: too many reads wait"))
-            }
+            Ok(Err(Unconfirmed::Overloaded)) => self.overloaded(shard, criticality, "reads"),
             Ok(Err(Unconfirmed::NotLeader | Unconfirmed::NoQuorum)) => Here::NotHere(request),
             Err(_elapsed) => {
                 failed(FailureReason::NotLeader, format!("{shard}: the leadership was not confirmed in time"))
@@ -96,23 +103,30 @@ impl Inner {
         }
         reader.read(request).unwrap_or_else(|| Reply::Failure(Failure::invalid("request", "this is no read")))
     }
-}
 
-async fn write(led: &LedShard, request: Box<message::ShardRequest>, deadline: Instant) -> Here {
-    let shard = ShardId(request.shard);
-    let unknown = || failed(FailureReason::Unknown, format!("{shard}: whether the request was applied is unknown"));
-    let answer = match led.inbox.submit(request) {
-        Ok(answer) => answer,
-        Err(Refusal::Overloaded(failure)) => return Here::Answered(Reply::Failure(failure)),
-        Err(Refusal::NotLed(request)) => return Here::NotHere(request),
-    };
-    match timeout_at(deadline, answer).await {
-        Ok(Ok(Answer::Reply(reply))) => Here::Answered(reply),
-        Ok(Ok(Answer::NotLed(Work::Request(request)))) => Here::NotHere(request),
-        Ok(Ok(Answer::Unknown)) | Ok(Err(_)) | Err(_) => unknown(),
-        Ok(Ok(Answer::NotLed(_) | Answer::Stepped(_) | Answer::Noted)) => {
-            unreachable!("a request is answered as a request")
+    async fn write(&self, led: &LedShard, request: Box<message::ShardRequest>, deadline: Instant) -> Here {
+        let shard = ShardId(request.shard);
+        let unknown = || failed(FailureReason::Unknown, format!("{shard}: whether the request was applied is unknown"));
+        let answer = match led.inbox.submit(request) {
+            Ok(answer) => answer,
+            Err(Refusal::Overloaded(criticality)) => return self.overloaded(shard, criticality, "requests"),
+            Err(Refusal::NotLed(request)) => return Here::NotHere(request),
+        };
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Answer::Reply(reply))) => Here::Answered(reply),
+            Ok(Ok(Answer::NotLed(Work::Request(request)))) => Here::NotHere(request),
+            Ok(Ok(Answer::Unknown)) | Ok(Err(_)) | Err(_) => unknown(),
+            Ok(Ok(Answer::NotLed(_) | Answer::Stepped(_) | Answer::Noted)) => {
+                unreachable!("a request is answered as a request")
+            }
         }
+    }
+
+    fn overloaded(&self, shard: ShardId, criticality: Criticality, what: &str) -> Here {
+        self.refused.count(criticality);
+        let text = format!("{shard}: too many {what} wait for one of {} criticality", criticality.name());
+        let retry_after = criticality.retry_after(self.cluster.ports().random.next_u64());
+        Here::Answered(Reply::Failure(Failure::overloaded(text, retry_after)))
     }
 }
 
@@ -130,6 +144,27 @@ pub(super) fn is_read(request: &Request) -> bool {
         | Request::IssueCommand(_)
         | Request::AcknowledgeCommands(_)
         | Request::SetServiceMode(_)
+        | Request::ReadFeed(_) => false,
+    }
+}
+
+/// Whether the request brings in something new. What brings something to its end needs little room, and is always taken.
+fn is_intake(request: &Request) -> bool {
+    match request {
+        Request::RegisterDevices(_)
+        | Request::PatchDesired(_)
+        | Request::OpenStream(_)
+        | Request::AttachDevices(_)
+        | Request::SubmitReadings(_)
+        | Request::IssueCommand(_) => true,
+        Request::RetireDevice(_)
+        | Request::CloseStream(_)
+        | Request::AcknowledgeCommands(_)
+        | Request::SetServiceMode(_)
+        | Request::ReadTwin(_)
+        | Request::ListTwins(_)
+        | Request::ReadCommand(_)
+        | Request::ReadServices(_)
         | Request::ReadFeed(_) => false,
     }
 }

@@ -31,6 +31,9 @@ impl Inner {
         if request.traceparent.is_empty() {
             request.traceparent = context.traceparent;
         }
+        if let (0, Some(criticality)) = (request.criticality, context.criticality) {
+            request.criticality = criticality.to_message();
+        }
         if let Some(Request::ReadFeed(read)) = request.request {
             return self.read_feed_anywhere(ShardId(request.shard), read, deadline).await.map(Reply::FeedRead);
         }

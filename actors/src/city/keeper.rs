@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::backoff::Backoff;
 use crate::city::{CityConfig, Mailboxes};
 use crate::shard::{
-    BatchBounds, Confirmations, Courier, DeviceCounters, DeviceSurroundings, Inbox, InboxBounds, ShardActor,
+    BatchBounds, Confirmations, Courier, DeviceCounters, DeviceSurroundings, Inbox, InboxBounds, Proposals, ShardActor,
     ShardBirth, ShardMessage,
 };
 use crate::{Catalog, Limits, ShardState};
@@ -68,6 +68,7 @@ pub(crate) struct Keeper {
     pub(crate) led: Arc<LedShards>,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) counters: Arc<DeviceCounters>,
+    pub(crate) proposals: Arc<Proposals>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -166,6 +167,7 @@ impl Keeper {
             bounds: BatchBounds { linger_max: self.config.linger_max, payload_bytes_max: PAYLOAD_BYTES_MAX },
             limits: Arc::clone(&self.limits),
             catalog: self.catalog.clone(),
+            proposals: Arc::clone(&self.proposals),
             surroundings: DeviceSurroundings {
                 handle: handle.clone(),
                 ports: self.cluster.ports().clone(),

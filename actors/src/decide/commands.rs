@@ -154,6 +154,11 @@ impl Decider<'_> {
     }
 
     fn change_command(&mut self, device: DeviceNumber, id: &str, state: CommandState, detail: &str) {
+        // What becomes of a command belongs to the trace of whoever issued it.
+        let command = self.scratch.device(device).and_then(|device| device.command(id));
+        if let Some(traceparent) = command.map(|command| command.traceparent.clone()) {
+            self.trace(&traceparent);
+        }
         self.push(fact::Fact::CommandChanged(message::CommandChanged {
             device: device.0,
             id: id.to_owned(),

@@ -14,6 +14,7 @@ use crate::service::ServiceBirth;
 use crate::shard::delivery::Outcome;
 use crate::shard::devices::{DeviceSurroundings, Devices};
 use crate::shard::inbox::ReplyTo;
+use crate::shard::proposals::Proposals;
 use crate::shard::services::Services;
 use crate::shard::state::{Action, BatchBounds, Event, Ground, Loss, Submission, Work, WritePath};
 use crate::{Catalog, Effect, Limits, ShardState};
@@ -44,6 +45,7 @@ pub(crate) struct ShardBirth {
     pub(crate) bounds: BatchBounds,
     pub(crate) limits: Arc<Limits>,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) proposals: Arc<Proposals>,
     pub(crate) surroundings: DeviceSurroundings,
 }
 
@@ -59,6 +61,7 @@ pub(crate) struct Leading {
     tasks: TaskTracker,
     stop: CancellationToken,
     write_path: WritePath<ReplyTo>,
+    proposals: Arc<Proposals>,
     devices: Devices,
     services: Services,
     /// The first entry of the leadership is applied, and the end has not come.
@@ -93,6 +96,7 @@ impl Actor for ShardActor {
             tasks: surroundings.tasks.clone(),
             stop: surroundings.stop.clone(),
             write_path: WritePath::new(birth.node, birth.bounds),
+            proposals: birth.proposals,
             devices: Devices::new(surroundings, myself),
             services: Services::new(service),
             is_acting: false,
@@ -170,12 +174,14 @@ impl Leading {
             Action::Linger(time) => self.tell_myself_after(time, ShardMessage::LingerOver),
             Action::Propose(payload) => {
                 let (handle, term) = (self.handle.clone(), self.term);
+                let pending = self.proposals.begin(handle.id());
                 self.later(async move {
-                    let outcome = handle.propose(term, payload).await;
-                    ShardMessage::Committed(outcome.map_err(|error| match error {
+                    let outcome = handle.propose(term, payload).await.map_err(|error| match error {
                         ProposeError::NotLeader { .. } => Loss::NotLeader,
                         ProposeError::Unknown { .. } => Loss::Unknown,
-                    }))
+                    });
+                    pending.end(&outcome);
+                    ShardMessage::Committed(outcome)
                 });
             }
             Action::Confirm => {

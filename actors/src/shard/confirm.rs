@@ -5,9 +5,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ShardState;
+use crate::{Criticality, ShardState};
 
-/// Readers that wait for the next ReadIndex; more are answered as overloaded.
+/// Readers that wait for the next ReadIndex, room for more critical ones included; more are answered as overloaded.
 const WAITING_MAX: usize = 4_096;
 
 /// Why a read can not be confirmed.
@@ -47,7 +47,10 @@ impl Confirmations {
     }
 
     /// Returns when everything committed before the call is applied here, and this node led then.
-    pub(crate) async fn confirm(&self) -> Result<(), Unconfirmed> {
+    pub(crate) async fn confirm(&self, criticality: Criticality) -> Result<(), Unconfirmed> {
+        if WAITING_MAX - self.waiters.capacity() >= criticality.share_of(WAITING_MAX) {
+            return Err(Unconfirmed::Overloaded);
+        }
         let (waiter, outcome) = oneshot::channel();
         self.waiters.try_send(waiter).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Unconfirmed::Overloaded,

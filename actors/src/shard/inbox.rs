@@ -1,42 +1,34 @@
 //! The way into a shard: bounded by permits, since an actor's mailbox is not.
 //!
-//! A permit for the request and permits for its bytes are taken before the request enters the mailbox, and come back
-//! with its answer. Without permits the caller hears `OVERLOADED` at once; nobody waits in line for the line.
+//! A permit (`shard/admission.rs`) is taken before the request enters the mailbox, and comes back with its answer. Without
+//! one the caller is refused at once; nobody waits in line for the line.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use prost::Message;
 use ractor::{ActorRef, MessagingErr};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
-use crate::message::{self, Failure, FailureReason, shard_request::Request};
+use crate::Criticality;
+use crate::message::{self, shard_request::Request};
 use crate::shard::actor::ShardMessage;
+use crate::shard::admission::{Admission, Bounds, Permit};
 use crate::shard::state::{Answer, Submission, Work};
-
-/// When a caller who found the inbox full may try again.
-const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// Encoded size of a reading in columns, about.
 const READING_BYTES: usize = 24;
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct InboxBounds {
-    pub(crate) requests_max: usize,
-    pub(crate) bytes_max: usize,
-}
-
-/// Where an answer goes, and the permits that come back with it.
+/// Where an answer goes, and the permit that comes back with it.
 #[derive(Debug, Default)]
 pub(crate) struct ReplyTo {
     /// `None`: nobody waits.
     sender: Option<oneshot::Sender<Answer>>,
-    _permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    _permit: Option<Permit>,
 }
 
 impl ReplyTo {
     pub(crate) fn caller(sender: oneshot::Sender<Answer>) -> Self {
-        Self { sender: Some(sender), _permits: None }
+        Self { sender: Some(sender), _permit: None }
     }
 
     pub(crate) fn send(self, answer: Answer) {
@@ -50,7 +42,8 @@ impl ReplyTo {
 /// Why a request did not enter.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    Overloaded(Failure),
+    /// Too much waits for a request of this criticality.
+    Overloaded(Criticality),
     /// The shard's actor is gone; the request comes back.
     NotLed(Box<message::ShardRequest>),
 }
@@ -58,31 +51,26 @@ pub(crate) enum Refusal {
 #[derive(Clone)]
 pub(crate) struct Inbox {
     actor: ActorRef<ShardMessage>,
-    requests: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    admission: Arc<Admission>,
 }
 
 impl Inbox {
-    pub(crate) fn new(actor: ActorRef<ShardMessage>, bounds: InboxBounds) -> Self {
-        let bytes_max = bounds.bytes_max.min(Semaphore::MAX_PERMITS);
-        Self {
-            actor,
-            requests: Arc::new(Semaphore::new(bounds.requests_max)),
-            bytes: Arc::new(Semaphore::new(bytes_max)),
-        }
+    pub(crate) fn new(actor: ActorRef<ShardMessage>, bounds: Bounds) -> Self {
+        Self { actor, admission: Arc::new(Admission::new(bounds)) }
+    }
+
+    /// Requests that have no answer yet.
+    pub(crate) fn requests_waiting(&self) -> usize {
+        self.admission.waiting().requests
     }
 
     /// Hands the request to the shard. The answer comes when the batch that it joins is committed; a dropped sender means
     /// that the actor failed, and that the request was perhaps applied.
     pub(crate) fn submit(&self, request: Box<message::ShardRequest>) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        let bytes = weight(&request);
-        let permits = u32::try_from(bytes).ok().and_then(|bytes| {
-            let request = Arc::clone(&self.requests).try_acquire_owned().ok()?;
-            Some((request, Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok()?))
-        });
-        let Some(permits) = permits else { return Err(Refusal::Overloaded(overloaded(request.shard))) };
+        let (bytes, criticality) = (weight(&request), Criticality::of(&request));
+        let permit = self.admission.admit(criticality, bytes).ok_or(Refusal::Overloaded(criticality))?;
         let (sender, receiver) = oneshot::channel();
-        let reply_to = ReplyTo { sender: Some(sender), _permits: Some(permits) };
+        let reply_to = ReplyTo { sender: Some(sender), _permit: Some(permit) };
         let submission = Submission { work: Work::Request(request), bytes, reply_to };
         match self.actor.send_message(ShardMessage::Submit(submission)) {
             Ok(()) => Ok(receiver),
@@ -92,11 +80,6 @@ impl Inbox {
             Err(error) => unreachable!("a message to a typed actor reference comes back or arrives: {error}"),
         }
     }
-}
-
-fn overloaded(shard: u32) -> Failure {
-    let retry_after_ms = u32::try_from(RETRY_AFTER.as_millis()).unwrap_or(u32::MAX);
-    Failure { retry_after_ms, ..Failure::new(FailureReason::Overloaded, format!("shard-{shard}: the inbox is full")) }
 }
 
 /// About how many bytes the request takes in memory and in the log.

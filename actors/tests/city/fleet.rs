@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvarter_actors::message::{self, Failure, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{CallContext, City, CityConfig, PeerDoor};
-use kvarter_cluster::{Cluster, ClusterConfig, InitialNode, NodeId, Ports, ShardId, TlsIdentity};
+use kvarter_actors::{CallContext, City, CityConfig, Criticality, PeerDoor};
+use kvarter_cluster::{Cluster, ClusterConfig, InitialNode, NodeId, Ports, ShardId, Storage, TlsIdentity};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -31,6 +31,9 @@ pub(crate) struct Fleet {
     tls: BTreeMap<u64, TlsIdentity>,
     running: BTreeMap<u64, City>,
     pub(crate) config: CityConfig,
+    /// Never, for how full the machine's disk is is not the test's business.
+    pub(crate) disk_free_min_percent: u8,
+    pub(crate) storage: Arc<dyn Storage>,
 }
 
 impl Fleet {
@@ -66,6 +69,8 @@ impl Fleet {
                 inbox_requests_max: 256,
                 stream_age_max: Duration::from_secs(3600),
             },
+            disk_free_min_percent: 0,
+            storage: Ports::system().storage,
         }
     }
 
@@ -73,9 +78,10 @@ impl Fleet {
     pub(crate) async fn start_all(&mut self) {
         let starting = self.directories.keys().map(|node| {
             let (cluster, city, node) = (self.cluster_config(*node), self.config.clone(), *node);
+            let ports = Ports { storage: Arc::clone(&self.storage), ..Ports::system() };
             async move {
                 let door = PeerDoor::default();
-                let cluster = Cluster::start(cluster, Ports::system(), Arc::new(door.clone())).await.unwrap();
+                let cluster = Cluster::start(cluster, ports, Arc::new(door.clone())).await.unwrap();
                 (node, City::start(cluster, door, city).await)
             }
         });
@@ -104,6 +110,9 @@ impl Fleet {
             retention_bytes: 1 << 30,
             retention_entries: 1_000_000,
             retention_age: Duration::from_secs(3600),
+            disk_free_min_percent: self.disk_free_min_percent,
+            ballast_bytes: 1 << 20,
+            sync_timeout: Duration::from_secs(30),
         }
     }
 
@@ -139,9 +148,28 @@ impl Fleet {
 
 /// Asks `city`; the deadline is far above what any answer takes.
 pub(crate) async fn call(city: &City, shard: ShardId, request: Request) -> Result<Reply, Failure> {
-    let request = message::ShardRequest { shard: shard.0, request: Some(request), ..Default::default() };
+    call_as(city, shard, request, None).await
+}
+
+/// The same, of a caller that says how critical its request is.
+pub(crate) async fn call_as(
+    city: &City,
+    shard: ShardId,
+    request: Request,
+    criticality: Option<Criticality>,
+) -> Result<Reply, Failure> {
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
-    city.call(request, CallContext { deadline: Duration::from_secs(30), traceparent }).await
+    ask(city, shard, request, CallContext { deadline: Duration::from_secs(30), traceparent, criticality }).await
+}
+
+/// The same, of a caller without a trace.
+pub(crate) async fn call_untraced(city: &City, shard: ShardId, request: Request) -> Result<Reply, Failure> {
+    let traceparent = String::new();
+    ask(city, shard, request, CallContext { deadline: Duration::from_secs(30), traceparent, criticality: None }).await
+}
+
+async fn ask(city: &City, shard: ShardId, request: Request, context: CallContext) -> Result<Reply, Failure> {
+    city.call(message::ShardRequest { shard: shard.0, request: Some(request), ..Default::default() }, context).await
 }
 
 /// Asks again while it is unknown whether the request was applied: for requests that may be repeated.

@@ -4,7 +4,7 @@ use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_req
 use kvarter_actors::{AttributeNumber, City, DeviceNumber, StreamDelivery, StreamId, StreamMailbox, ValueRef};
 use kvarter_cluster::ShardId;
 
-use crate::fleet::{call, call_until_known};
+use crate::fleet::{call, call_until_known, call_untraced};
 
 pub(crate) struct Gateway {
     pub(crate) city: City,
@@ -110,9 +110,17 @@ impl Gateway {
     }
 
     pub(crate) async fn acknowledge(&self, device: DeviceNumber, id: &str) {
+        call(&self.city, self.shard, Self::acknowledgement(device, id)).await.unwrap();
+    }
+
+    /// As a device does that knows nothing of traces.
+    pub(crate) async fn acknowledge_untraced(&self, device: DeviceNumber, id: &str) {
+        call_untraced(&self.city, self.shard, Self::acknowledgement(device, id)).await.unwrap();
+    }
+
+    fn acknowledgement(device: DeviceNumber, id: &str) -> Request {
         let acknowledgement =
             message::Acknowledgement { device: device.0, id: id.to_owned(), outcome: 1, detail: "done".to_owned() };
-        let acknowledge = message::AcknowledgeCommands { acknowledgements: vec![acknowledgement] };
-        call(&self.city, self.shard, Request::AcknowledgeCommands(acknowledge)).await.unwrap();
+        Request::AcknowledgeCommands(message::AcknowledgeCommands { acknowledgements: vec![acknowledgement] })
     }
 }

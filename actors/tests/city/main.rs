@@ -4,11 +4,13 @@
 mod fleet;
 mod gateway;
 
-use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{City, CommandState, DeviceNumber, ValueRef};
-use kvarter_cluster::{LogIndex, ShardId};
+use std::sync::Arc;
 
-use fleet::{Fleet, call, call_until_known, eventually};
+use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_request::Request};
+use kvarter_actors::{AttributeNumber, City, CommandState, Criticality, DeviceNumber, ValueRef};
+use kvarter_cluster::{LogIndex, MemoryStorage, ShardId};
+
+use fleet::{Fleet, call, call_as, call_until_known, eventually};
 use gateway::Gateway;
 
 const LAMP: (&str, &str) = ("a/lamp", "luminaire");
@@ -231,6 +233,35 @@ async fn a_full_inbox_refuses_at_once_and_what_it_took_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_nothing_in_and_says_so_until_there_is_room() {
+    let disk = MemoryStorage::new();
+    disk.set_capacity(Some(256 << 20));
+    let mut fleet = Fleet::new(1);
+    (fleet.storage, fleet.disk_free_min_percent) = (Arc::new(disk.clone()), 5);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    Gateway::open(&city, shard, 7, &[LAMP]).await;
+    let is_full = || city.cluster().disk().borrow().is_full;
+    assert!(!is_full());
+
+    disk.set_capacity(Some(disk.used() + (1 << 10)));
+    eventually("the disk is full", async || is_full()).await;
+    let failure = call(&city, shard, set_level(LAMP.0, "c1", 10.0)).await.unwrap_err();
+    assert_eq!(failure.reason(), FailureReason::DiskFull);
+    assert!(failure.retry_after_ms > 0 && failure.message.contains("the disk of node-1 is nearly full"), "{failure:?}");
+    twin(&city, shard, LAMP.0).await;
+    assert_eq!(city.counters(shard).unwrap().commands_issued, 0);
+
+    disk.set_capacity(Some(256 << 20));
+    eventually("there is room", async || !is_full()).await;
+    call_until_known(&city, shard, set_level(LAMP.0, "c1", 10.0)).await.unwrap();
+    assert_eq!(city.counters(shard).unwrap().commands_issued, 1);
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kind_can_be_added_and_extended_but_not_changed() {
     let mut fleet = Fleet::new(1);
     fleet.start_all().await;
@@ -259,5 +290,85 @@ async fn what_nobody_knows_is_not_found() {
     assert_eq!(failure.reason(), FailureReason::NotFound);
     assert_eq!(city.assign_district("No District").await.unwrap_err().reason(), FailureReason::Invalid);
     assert_eq!(city.device_identity(shard, DeviceNumber(5)), None);
+    fleet.stop_all().await;
+}
+
+/// One thread, so that the shard answers nothing before all have asked.
+#[tokio::test]
+async fn a_full_inbox_refuses_readings_of_low_criticality_and_takes_an_operators_command() {
+    let mut fleet = Fleet::new(1);
+    fleet.config.inbox_requests_max = 8;
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    let mut gateway = Gateway::open(&city, shard, 7, &[LAMP]).await;
+    let readings = |sequence: u64| {
+        let mut readings = message::Readings::default();
+        let observed_us = MIDNIGHT_US + i64::try_from(sequence).unwrap();
+        readings.push(gateway.devices[0], AttributeNumber(LEVEL), observed_us, ValueRef::Number(1.0));
+        let stream = gateway.stream.to_message();
+        let previous = sequence - 1;
+        Request::SubmitReadings(message::SubmitReadings { stream, previous, sequence, readings: Some(readings) })
+    };
+    // Half of the inbox takes low criticality, three quarters take normal.
+    let low = (1..=10).map(|sequence| call_as(&city, shard, readings(sequence), Some(Criticality::Low)));
+    let normal = (5..=10).map(|sequence| call_as(&city, shard, readings(sequence), None));
+    let command = call_as(&city, shard, set_level(LAMP.0, "c1", 40.0), None);
+    let answers = futures::future::join_all(low.chain(normal).chain([command])).await;
+
+    let outcome = |answer: &Result<Reply, message::Failure>| match answer {
+        Ok(Reply::ReadingsSubmitted(submitted)) => Some(submitted.outcomes.clone()),
+        Ok(Reply::CommandRead(_)) => Some(Vec::new()),
+        Ok(other) => panic!("{other:?}"),
+        Err(failure) => {
+            assert_eq!(failure.reason(), FailureReason::Overloaded, "{failure:?}");
+            None
+        }
+    };
+    let (stored, command) = (Some(vec![1]), Some(Vec::new()));
+    let expected = [vec![stored.clone(); 4], vec![None; 6], vec![stored; 2], vec![None; 4], vec![command]];
+    assert_eq!(answers.iter().map(outcome).collect::<Vec<_>>(), expected.concat());
+    let retries = |places: std::ops::Range<usize>| {
+        answers[places].iter().filter_map(|answer| Some(answer.as_ref().err()?.retry_after_ms)).collect::<Vec<_>>()
+    };
+    assert!(retries(0..10).iter().all(|retry_ms| (400..=800).contains(retry_ms)), "{answers:?}");
+    assert!(retries(10..16).iter().all(|retry_ms| (100..=200).contains(retry_ms)), "{answers:?}");
+    assert_eq!(Criticality::ALL.map(|criticality| city.requests_refused(criticality)), [6, 4, 0, 0]);
+    assert_eq!(gateway.command_with_id("c1").await.1.action, "set_level");
+    assert_eq!(city.requests_waiting(shard), Some(0));
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_trace_is_in_the_entries_from_its_command_to_the_devices_acknowledgement() {
+    let mut fleet = Fleet::new(1);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    let mut gateway = Gateway::open(&city, shard, 7, &[LAMP]).await;
+    let before = city.view(shard).unwrap().applied;
+    call(&city, shard, set_level(LAMP.0, "c1", 40.0)).await.unwrap();
+    let (lamp, command) = gateway.command_with_id("c1").await;
+    gateway.acknowledge_untraced(lamp, "c1").await;
+
+    let mut feed = city.feed(shard, before);
+    let mut states = Vec::new();
+    while states.last() != Some(&CommandState::Succeeded) {
+        for entry in feed.next().await.unwrap() {
+            let of_command = entry.facts.facts.iter().filter_map(|fact| match fact.fact.as_ref()? {
+                message::fact::Fact::CommandIssued(issued) if issued.id == "c1" => Some(CommandState::Accepted),
+                message::fact::Fact::CommandChanged(changed) if changed.id == "c1" => {
+                    CommandState::from_message(changed.state)
+                }
+                _ => None,
+            });
+            let fresh: Vec<_> = of_command.collect();
+            assert!(fresh.is_empty() || entry.facts.traceparents.contains(&command.traceparent), "{entry:?}");
+            states.extend(fresh);
+        }
+    }
+    assert_eq!(states.first(), Some(&CommandState::Accepted));
     fleet.stop_all().await;
 }

@@ -15,6 +15,8 @@ use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine, Timestamp};
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+/// While the disk is full.
+const RETENTION_INTERVAL_FULL: Duration = Duration::from_secs(2);
 const SPREAD_INTERVAL: Duration = Duration::from_secs(2);
 /// So many times as long as anything else is kept what a reader of the state still needs.
 const READERS_WAIT: u32 = 2;
@@ -65,7 +67,8 @@ async fn retain<S: StateMachine>(core: Arc<Core<S>>) {
     let age = core.config.retention_age;
     let mut limits = Limits { now: core.ports.clock.now(), age, entries_max: 0, over: Vec::new() };
     loop {
-        tokio::time::sleep(RETENTION_INTERVAL).await;
+        let is_full = core.disk.borrow().is_full;
+        tokio::time::sleep(if is_full { RETENTION_INTERVAL_FULL } else { RETENTION_INTERVAL }).await;
         // The clock was read once. From then on time goes evenly: a clock that jumps makes no entry older.
         let elapsed = seen.elapsed();
         seen += elapsed;
@@ -76,6 +79,9 @@ async fn retain<S: StateMachine>(core: Arc<Core<S>>) {
             tracing::error!(%error, "old log files can not be dropped");
             Vec::new()
         });
+        if core.disk.borrow().is_full {
+            limits.over = groups.iter().map(ShardHandle::id).collect();
+        }
         retain_group(&core.meta, &mut limits).await;
         for group in groups {
             retain_group(&group, &mut limits).await;
@@ -89,7 +95,7 @@ struct Limits {
     now: Timestamp,
     age: Duration,
     entries_max: u64,
-    /// Groups whose old entries keep more bytes than may be kept.
+    /// Groups whose old entries keep more bytes than may be kept, or than the disk has room for.
     over: Vec<ShardId>,
 }
 
@@ -158,7 +164,7 @@ async fn spread_leaders<S: StateMachine>(core: Arc<Core<S>>) {
             let misplaced =
                 group.leadership().borrow().is_ready && leader != core.config.node && !far.contains(&leader);
             let is_near = || lags(&group.raft).iter().any(|(node, lag)| *node == leader && *lag <= TRANSFER_LAG_MAX);
-            if misplaced && core.peers.is_reachable(leader) && is_near() {
+            if misplaced && core.peers.is_reachable(leader) && core.peers.is_fit(leader) && is_near() {
                 hand_over(&group, leader).await;
                 break;
             }
@@ -191,7 +197,7 @@ pub(super) async fn give_up_leaders<S: StateMachine>(core: &Core<S>) {
 }
 
 /// Whether this node led a group that somebody else could lead.
-async fn give_up_leaders_once<S: StateMachine>(core: &Core<S>) -> bool {
+pub(super) async fn give_up_leaders_once<S: StateMachine>(core: &Core<S>) -> bool {
     let mut left = give_up_leader(core, &core.meta).await;
     for group in handles(core) {
         left |= give_up_leader(core, &group).await;
@@ -204,7 +210,8 @@ async fn give_up_leader<S: StateMachine, G: StateMachine>(core: &Core<S>, group:
     if group.leadership().borrow().leader != Some(core.config.node) {
         return false;
     }
-    let candidates = lags(&group.raft).into_iter().filter(|(node, _)| core.peers.is_reachable(*node));
+    let can_lead = |node: NodeId| core.peers.is_reachable(node) && core.peers.is_fit(node);
+    let candidates = lags(&group.raft).into_iter().filter(|(node, _)| can_lead(*node));
     let Some((to, _)) = candidates.min_by_key(|(_, lag)| *lag) else { return false };
     hand_over(group, to).await;
     true

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use raft_engine::{Command, LogBatch};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::engine::LogEngine;
 use super::mark::RoundMark;
@@ -107,6 +109,7 @@ pub(super) fn last_round(engine: &LogEngine) -> u64 {
 pub(super) struct Flusher {
     sender: FlusherSender,
     running: Mutex<Option<Running>>,
+    begun: Arc<Mutex<Option<Instant>>>,
 }
 
 enum Running {
@@ -126,17 +129,22 @@ impl Flusher {
         let notes = Arc::new(Mutex::new(Notes::new()));
         let sender = FlusherSender { operations: sender, notes: Arc::clone(&notes) };
         let blocks = storage.blocks();
-        let mut rounds = Rounds { storage, engine, mark, round, notes, done: Vec::new() };
+        let begun = Arc::default();
+        let mut rounds = Rounds { storage, engine, mark, round, notes, done: Vec::new(), begun: Arc::clone(&begun) };
         let running = if blocks {
             let thread = std::thread::Builder::new().name("log-flusher".to_owned());
             Running::Thread(thread.spawn(move || {
-                while let Some(first) = operations.blocking_recv()
-                    && rounds.write(first, &mut operations)
-                {}
+                while let Some(first) = operations.blocking_recv() {
+                    rounds.begin();
+                    if !rounds.write(first, &mut operations) {
+                        return;
+                    }
+                }
             })?)
         } else {
             Running::Task(Handle::current().spawn(async move {
                 while let Some(first) = operations.recv().await {
+                    rounds.begin();
                     tokio::time::sleep(rounds.storage.sync_time()).await;
                     if !rounds.write(first, &mut operations) {
                         return;
@@ -144,11 +152,16 @@ impl Flusher {
                 }
             }))
         };
-        Ok(Self { sender, running: Mutex::new(Some(running)) })
+        Ok(Self { sender, running: Mutex::new(Some(running)), begun })
     }
 
     pub(super) fn sender(&self) -> FlusherSender {
         self.sender.clone()
+    }
+
+    /// For how long the round that is being written has not been synced; zero when none is.
+    pub(super) fn pending(&self) -> Duration {
+        self.begun.lock().map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
     /// Writes and syncs what waits, and ends.
@@ -193,9 +206,15 @@ struct Rounds {
     round: u64,
     notes: Arc<Mutex<Notes>>,
     done: Vec<Done>,
+    /// When the round was begun that is not synced yet.
+    begun: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Rounds {
+    fn begin(&self) {
+        *self.begun.lock() = Some(Instant::now());
+    }
+
     /// Writes `first` and what waits behind it, syncs, and tells; returns whether to go on. After an error or a panic nothing
     /// is told, and the process ends: nobody knows what the disk has.
     fn write(&mut self, first: Operation, waiting: &mut UnboundedReceiver<Operation>) -> bool {
@@ -211,6 +230,10 @@ impl Rounds {
                 return false;
             }
         };
+        *self.begun.lock() = None;
+        if !self.storage.is_alive() {
+            return false;
+        }
         for done in self.done.drain(..) {
             match done {
                 Done::Appended(flushed) => flushed.flushed(),

@@ -21,10 +21,10 @@ impl Storage for DiskStorage {
     }
 
     fn create_directory(&self, directory: &Path) -> io::Result<()> {
-        let missing = directory.ancestors().take_while(|above| !above.exists()).count();
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing = directory.ancestors().take_while(is_missing).count();
         fs::create_dir_all(directory)?;
-        let above = directory.ancestors().skip(1).take(missing);
-        above.filter(|above| !above.as_os_str().is_empty()).try_for_each(|above| self.sync_directory(above))
+        directory.ancestors().skip(1).take(missing).try_for_each(|above| self.sync_directory(above))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -48,6 +48,8 @@ impl Storage for DiskStorage {
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        // The parent of a relative path of one part.
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         File::open(directory)?.sync_all()
     }
 

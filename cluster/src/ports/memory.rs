@@ -37,6 +37,7 @@ struct Settings {
     sync_time: Duration,
     hook: Option<Hook>,
     failed: Option<String>,
+    is_dead: bool,
 }
 
 impl MemoryStorage {
@@ -55,16 +56,19 @@ impl MemoryStorage {
     }
 
     /// The disk as it is found if the power goes now: what was synced is there; of the rest some or nothing, whole or torn, as
-    /// `seed` has it. This one stays as it is, for a process that does not know yet that it is dead. The new one has the
-    /// capacity and the sync time of this one, and no hook.
+    /// `seed` has it. This one goes on, for a process that does not know yet that it is dead, but nothing counts there any more
+    /// ([`Storage::is_alive`]). The new one has the capacity and the sync time of this one, and no hook.
     #[must_use]
     pub fn crash(&self, seed: u64) -> Self {
+        // First, so that whoever still finds it alive after a sync has synced what is found.
+        self.0.settings.lock().is_dead = true;
         self.again(self.0.disk.lock().after_power_cut(seed))
     }
 
     /// The disk as it is found if the process alone dies now: everything that was written is there, synced or not.
     #[must_use]
     pub fn kill(&self) -> Self {
+        self.0.settings.lock().is_dead = true;
         self.again(self.0.disk.lock().after_death())
     }
 
@@ -90,7 +94,7 @@ impl MemoryStorage {
     }
 
     /// Has `hook` see every operation before it takes place, on the thread that makes it. An error of the hook's is what the
-    /// operation ends with instead.
+    /// operation ends with instead. Once the process must end ([`MemoryStorage::failure`]), the hook sees nothing any more.
     pub fn set_hook(&self, hook: impl Fn(&Operation) -> io::Result<()> + Send + Sync + 'static) {
         self.0.settings.lock().hook = Some(Arc::new(hook));
     }
@@ -108,7 +112,8 @@ impl MemoryStorage {
     pub fn make(&self, operation: Operation) -> io::Result<()> {
         let (hook, capacity) = {
             let settings = self.0.settings.lock();
-            (settings.hook.clone(), settings.capacity)
+            // A process that must end is as good as dead, and so are the faults that it met.
+            (settings.hook.clone().filter(|_| settings.failed.is_none()), settings.capacity)
         };
         if let Some(hook) = hook {
             hook(&operation)?;
@@ -207,9 +212,15 @@ impl Storage for MemoryStorage {
         Ok(Space { free: total.saturating_sub(self.used()), total })
     }
 
+    fn is_alive(&self) -> bool {
+        !self.0.settings.lock().is_dead
+    }
+
     fn fail(&self, reason: &str) {
         tracing::error!(reason, "the simulated disk can not be relied on: its process must end");
-        self.0.settings.lock().failed.get_or_insert_with(|| reason.to_owned());
+        let mut settings = self.0.settings.lock();
+        settings.is_dead = true;
+        settings.failed.get_or_insert_with(|| reason.to_owned());
     }
 }
 
@@ -297,3 +308,6 @@ impl Tree for MemoryTree {
 fn directory_of(path: &Path) -> PathBuf {
     path.parent().map(Path::to_owned).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,12 @@ pub trait Storage: Send + Sync + 'static {
     /// The room on the disk that `directory` is on.
     fn space(&self, directory: &Path) -> io::Result<Space>;
 
+    /// Whether what was synced until now counts. A simulated disk that lost its power goes on for a process that does not know it
+    /// yet, but that process may acknowledge nothing any more: it asks after each sync.
+    fn is_alive(&self) -> bool {
+        true
+    }
+
     /// Ends the process: nobody knows what the disk has, so nothing may be acknowledged any more. A simulated storage returns
     /// and has the process ended by its owner.
     fn fail(&self, reason: &str);

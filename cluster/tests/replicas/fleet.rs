@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kvarter_cluster::{
-    Clock, Cluster, ClusterConfig, DamagedBytes, InitialNode, LogIndex, NodeId, Page, PageContent, PageId, PageTable,
-    PeerHandler, Ports, ProposeError, ShardHandle, ShardId, StartError, StateMachine, Timestamp, TlsIdentity,
+    Clock, Cluster, ClusterConfig, DamagedBytes, InitialNode, LogIndex, MemoryStorage, NodeId, Page, PageContent,
+    PageId, PageTable, PeerHandler, Ports, ProposeError, ShardHandle, ShardId, StartError, StateMachine, Timestamp,
+    TlsIdentity,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -19,6 +20,8 @@ use crate::links::Links;
 
 /// Far above what any wait takes; only a hang reaches it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) const BALLAST_BYTES: u64 = 1 << 20;
 
 /// Waits until `holds`.
 pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
@@ -86,6 +89,8 @@ pub(crate) struct Fleet {
     shards: u32,
     retention_entries: u64,
     links: Option<Links>,
+    /// The disks of a fleet in memory.
+    disks: BTreeMap<u64, MemoryStorage>,
     /// How far each node's clock is ahead, microseconds; may be set at any time.
     clocks: BTreeMap<u64, Arc<AtomicI64>>,
 }
@@ -131,6 +136,7 @@ impl Fleet {
             shards,
             retention_entries: 1_000_000,
             links: None,
+            disks: BTreeMap::new(),
             clocks: (1..=nodes).map(|node| (node, Arc::default())).collect(),
         }
     }
@@ -147,8 +153,37 @@ impl Fleet {
         (fleet, links)
     }
 
+    /// A fleet on disks in memory, of a capacity in bytes.
+    pub(crate) fn in_memory(nodes: u64, shards: u32, capacity: u64) -> Self {
+        let mut fleet = Self::new(nodes, shards);
+        for node in 1..=nodes {
+            let disk = MemoryStorage::blocking();
+            disk.set_capacity(Some(capacity));
+            fleet.disks.insert(node, disk);
+        }
+        fleet
+    }
+
+    pub(crate) fn disk(&self, node: u64) -> &MemoryStorage {
+        &self.disks[&node]
+    }
+
+    /// Cuts the power of the disks of `nodes`, and ends the nodes, which write to what is no more.
+    pub(crate) async fn crash(&mut self, nodes: impl IntoIterator<Item = u64> + Clone, seed: u64) {
+        for node in nodes.clone() {
+            let found = self.disks[&node].crash(seed ^ node);
+            self.disks.insert(node, found);
+        }
+        for node in nodes {
+            self.stop(node).await;
+        }
+    }
+
     fn ports(&self, node: u64) -> Ports {
-        let ports = self.links.as_ref().map_or_else(Ports::system, |links| links.ports(node));
+        let mut ports = self.links.as_ref().map_or_else(Ports::system, |links| links.ports(node));
+        if let Some(disk) = self.disks.get(&node) {
+            ports.storage = Arc::new(disk.clone());
+        }
         let clock = WrongClock { right: Arc::clone(&ports.clock), ahead_us: Arc::clone(&self.clocks[&node]) };
         Ports { clock: Arc::new(clock), ..ports }
     }
@@ -185,6 +220,10 @@ impl Fleet {
             retention_bytes: 1 << 30,
             retention_entries: self.retention_entries,
             retention_age: Duration::from_secs(3600),
+            // Where the disk is the machine's, how full it is is not the test's business.
+            disk_free_min_percent: if self.disks.is_empty() { 0 } else { 5 },
+            ballast_bytes: BALLAST_BYTES,
+            sync_timeout: Duration::from_secs(3),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Clusters in one process, through the front door: real Raft, real disk, real sockets, real TLS.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod disks;
 mod fleet;
 mod links;
 mod partitions;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::v1::Criticality;
+
 /// How to reach a cluster.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -30,6 +32,9 @@ pub struct ClientConfig {
     /// Seed of the pauses between attempts and of the ids of commands; `None`: the system's randomness. Two clients with one
     /// seed draw the same ids, so seeds are for simulations.
     pub seed: Option<u64>,
+    /// How much this client's work matters when the cluster can not do all of it: may lower its calls, and decides for the
+    /// readings of its gateway streams (`Unspecified`: as each is by itself).
+    pub criticality: Criticality,
 }
 
 impl ClientConfig {
@@ -47,6 +52,7 @@ impl ClientConfig {
             keep_alive_interval: Duration::from_secs(2),
             keep_alive_deadline: Duration::from_secs(5),
             seed: None,
+            criticality: Criticality::Unspecified,
         }
     }
 }

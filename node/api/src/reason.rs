@@ -23,6 +23,7 @@ impl ErrorReason {
         match self {
             Self::NotLeader
             | Self::Overloaded
+            | Self::DiskFull
             | Self::Draining
             | Self::Stopping
             | Self::Superseded

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kvarter_actors::message::{Failure, ShardRequest, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{CallContext, City};
+use kvarter_actors::{CallContext, City, Criticality};
 use kvarter_cluster::ShardId;
 use tonic::Status;
 
@@ -20,6 +20,7 @@ pub(crate) async fn try_ask(
         shard: shard.0,
         traceparent: context.traceparent.clone(),
         remaining_ms: remaining_ms(context.deadline),
+        criticality: context.criticality.map_or(0, Criticality::to_message),
         request: Some(request),
     };
     city.call(request, context).await

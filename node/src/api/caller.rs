@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kvarter_actors::CallContext;
+use kvarter_actors::{CallContext, Criticality};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -23,7 +23,17 @@ pub(crate) fn context<T>(request: &Request<T>, deadline_default: Duration) -> Ca
         Some(timeout) => timeout.min(DEADLINE_MAX) - (timeout.min(DEADLINE_MAX) / 10).min(Duration::from_millis(50)),
         None => deadline_default,
     };
-    CallContext { deadline, traceparent: traceparent(request.metadata()) }
+    CallContext { deadline, traceparent: traceparent(request.metadata()), criticality: criticality(request.metadata()) }
+}
+
+/// What the caller says of its call; what is no criticality says nothing.
+fn criticality(metadata: &MetadataMap) -> Option<Criticality> {
+    match metadata.get("kvarter-criticality")?.to_str().ok()? {
+        "low" => Some(Criticality::Low),
+        "normal" => Some(Criticality::Normal),
+        "high" => Some(Criticality::High),
+        _ => None,
+    }
 }
 
 /// The identity of the client: the common name of its certificate's subject.
@@ -105,6 +115,14 @@ mod tests {
         for bad in ["", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "00-1-2-01"] {
             assert_eq!(context(&request("traceparent", bad), DEADLINE_DEFAULT).traceparent, "");
         }
+    }
+
+    #[test]
+    fn a_caller_may_say_how_critical_its_call_is() {
+        let of = |value| context(&request("kvarter-criticality", value), DEADLINE_DEFAULT).criticality;
+        assert_eq!(["low", "high"].map(of), [Some(Criticality::Low), Some(Criticality::High)]);
+        // Above all is what operators and devices say, whatever callers claim.
+        assert_eq!(["vital", "LOW", ""].map(of), [None; 3]);
     }
 
     #[test]

@@ -21,9 +21,9 @@ mod stream_tests;
 
 use std::time::Duration;
 
-use kvarter_actors::City;
+use kvarter_actors::{City, Criticality};
 use kvarter_api::v1::device_gateway_server::DeviceGateway;
-use kvarter_api::v1::{ConnectRequest, ConnectResponse, OpenStream, connect_request};
+use kvarter_api::v1::{self, ConnectRequest, ConnectResponse, OpenStream, connect_request};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
@@ -93,6 +93,12 @@ async fn serve(
             Err(_) => return Some(status::invalid("open", "nothing came within 10 s")),
         },
     };
+    let criticality = match open.criticality() {
+        v1::Criticality::Unspecified => None,
+        v1::Criticality::Low => Some(Criticality::Low),
+        v1::Criticality::Normal => Some(Criticality::Normal),
+        v1::Criticality::High => Some(Criticality::High),
+    };
     let is_resumed = !open.stream.is_empty();
     let ticket = if is_resumed {
         match StreamTicket::parse(&open.stream) {
@@ -108,7 +114,7 @@ async fn serve(
         Err(error @ ClaimError::Forbidden { .. }) => return Some(status::forbidden(error.to_string())),
     };
     tracing::debug!(stream = %ticket.id, client, is_resumed, "stream opened");
-    let connection = Connection::new(city, ticket, client, is_resumed, requests, responses);
+    let connection = Connection::new(city, ticket, client, is_resumed, criticality, requests, responses);
     let status = connection.run(&claim, &lifetime.drain, &lifetime.stop).await;
     tracing::debug!(stream = %ticket.id, status = status.as_ref().map(Status::message), "stream ended");
     status

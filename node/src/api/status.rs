@@ -1,7 +1,7 @@
 //! What callers are told when something is refused: the one place that maps failures of the city to gRPC statuses.
 //!
 //! Every status carries `google.rpc.ErrorInfo` with domain `kvarter` and a reason that programs may match on; a wrong
-//! field adds `BadRequest`, a full queue `RetryInfo`. `UNAVAILABLE` always means *certainly not applied*, and
+//! field adds `BadRequest`, a full queue or disk `RetryInfo`. `UNAVAILABLE` always means *certainly not applied*, and
 //! `DEADLINE_EXCEEDED` with reason `OUTCOME_UNKNOWN` means *perhaps applied*.
 
 use std::collections::HashMap;
@@ -26,6 +26,7 @@ pub(crate) fn of_failure(failure: &Failure) -> Status {
         FailureReason::NotLeader => (Code::Unavailable, "NOT_LEADER"),
         FailureReason::Unknown => (Code::DeadlineExceeded, "OUTCOME_UNKNOWN"),
         FailureReason::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
+        FailureReason::DiskFull => (Code::ResourceExhausted, "DISK_FULL"),
         FailureReason::NotFound => (Code::NotFound, "NOT_FOUND"),
         FailureReason::Invalid => (Code::InvalidArgument, "INVALID"),
         FailureReason::Conflict => (Code::Aborted, "VERSION_CONFLICT"),
@@ -37,7 +38,7 @@ pub(crate) fn of_failure(failure: &Failure) -> Status {
         FailureReason::Gone => (Code::OutOfRange, "GONE"),
     };
     let mut details = details(name);
-    if reason == FailureReason::Overloaded {
+    if matches!(reason, FailureReason::Overloaded | FailureReason::DiskFull) {
         let delay = match failure.retry_after_ms {
             0 => RETRY_DELAY_DEFAULT,
             delay_ms => Duration::from_millis(u64::from(delay_ms)),
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_certainly_not_applied_is_unavailable() {
-        let unavailable: Vec<_> = (0..=12)
+        let unavailable: Vec<_> = (0..=13)
             .filter_map(|number| FailureReason::try_from(number).ok())
             .filter(|reason| of_failure(&failure(*reason)).code() == Code::Unavailable)
             .collect();
@@ -141,6 +142,16 @@ mod tests {
         let status = of_failure(&Failure { retry_after_ms: 250, ..failure(FailureReason::Overloaded) });
         let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
         assert_eq!(delay, Some(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_overload() {
+        let status = of_failure(&Failure { retry_after_ms: 1_000, ..failure(FailureReason::DiskFull) });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().expect("an error info").reason, "DISK_FULL");
+        let delay = details.retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(delay, Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -36,6 +36,9 @@ fn advice(error: &ApiError) -> Option<&'static str> {
             Some("it was changed meanwhile: look at it with `kvarter twin get`, then decide again")
         }
         (_, Some(ErrorReason::Overloaded)) => Some("the cluster is busy: try again later"),
+        (_, Some(ErrorReason::DiskFull)) => {
+            Some("the disks are nearly full: make room, or lower `retention.bytes` and restart the node")
+        }
         (_, Some(ErrorReason::Unauthenticated)) => {
             Some("the certificate is refused: name another client profile with --profile")
         }

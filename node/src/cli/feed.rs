@@ -1,10 +1,11 @@
 //! `kvarter feed`: what happens in the city, as it is committed.
 
+mod archive;
 mod fact;
 
 use std::process::ExitCode;
 
-use kvarter_api::v1::{FeedFilter, FeedMessage, Position, SubscribeRequest};
+use kvarter_api::v1::{Fact, FeedFilter, FeedMessage, Gap, Position, SubscribeRequest};
 use kvarter_api::{Client, DistrictName};
 use serde_json::json;
 
@@ -42,11 +43,18 @@ The position of a fact (shard:index:ordinal) is a cursor.")]
         #[arg(long, value_name = "COUNT")]
         limit: Option<u64>,
     },
+    /// Keep the feed in files, longer than the cluster does, until interrupted
+    Archive(archive::ArchiveArguments),
 }
 
 impl Call for FeedCommand {
     async fn run(self, client: &Client, output: &mut Output) -> anyhow::Result<ExitCode> {
-        let FeedCommand::Watch { districts, kinds, from_beginning, cursors, limit } = self;
+        let (districts, kinds, from_beginning, cursors, limit) = match self {
+            FeedCommand::Archive(arguments) => return arguments.run(client, output).await,
+            FeedCommand::Watch { districts, kinds, from_beginning, cursors, limit } => {
+                (districts, kinds, from_beginning, cursors, limit)
+            }
+        };
         let districts = districts.into_iter().map(String::from).collect();
         let request = SubscribeRequest { cursors, filter: Some(FeedFilter { districts, kinds }), from_beginning };
         let mut facts = client.subscribe(request).await.map_err(explained)?;
@@ -62,30 +70,33 @@ impl Call for FeedCommand {
 /// Prints at most `left` facts, and returns how many may follow.
 fn print(message: &FeedMessage, mut left: u64, output: &mut Output) -> std::io::Result<u64> {
     if let Some(gap) = &message.gap {
-        let (from, to) = (gap.from.as_ref(), gap.to.as_ref());
-        if output.is_json() {
-            output.json(&json!({ "gap": { "from": json::position(from), "to": json::position(to) } }))?;
-        } else {
-            let place = |position: Option<&Position>| position.map(cursor).unwrap_or_default();
-            output.line(&format!("GAP: the facts behind {} up to {} are gone", place(from), place(to)))?;
-        }
+        print_gap(gap, output)?;
     }
     for fact in &message.facts {
         if left == 0 {
             break;
         }
         left -= 1;
-        if output.is_json() {
-            output.json(&fact::json(fact))?;
-        } else {
-            output.line(&fact::line(fact))?;
-        }
+        print_fact(fact, output)?;
     }
     Ok(left)
 }
 
+pub(super) fn print_gap(gap: &Gap, output: &mut Output) -> std::io::Result<()> {
+    let (from, to) = (gap.from.as_ref(), gap.to.as_ref());
+    if output.is_json() {
+        return output.json(&json!({ "gap": { "from": json::position(from), "to": json::position(to) } }));
+    }
+    let place = |position: Option<&Position>| position.map(cursor).unwrap_or_default();
+    output.line(&format!("GAP: the facts behind {} up to {} are gone", place(from), place(to)))
+}
+
+pub(super) fn print_fact(fact: &Fact, output: &mut Output) -> std::io::Result<()> {
+    if output.is_json() { output.json(&fact::json(fact)) } else { output.line(&fact::line(fact)) }
+}
+
 /// `shard:index:ordinal`
-fn cursor(position: &Position) -> String {
+pub(super) fn cursor(position: &Position) -> String {
     format!("{}:{}:{}", position.shard, position.index, position.ordinal)
 }
 

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::{Config, ConfigError, document};
 
 /// Least and greatest value of each number.
-const RANGES: [(&str, i64, i64); 16] = [
+const RANGES: [(&str, i64, i64); 19] = [
     ("id", 1, 65_535),
     ("cluster.shards", 1, 1024),
     ("cluster.replication_factor", 1, 7),
@@ -18,6 +18,9 @@ const RANGES: [(&str, i64, i64); 16] = [
     ("retention.bytes", 64 << 20, 1 << 50),
     ("retention.hours", 1, 24 * 366),
     ("retention.entries", 10_000, 1_000_000_000),
+    ("disk.free_min_percent", 0, 50),
+    ("disk.ballast_bytes", 0, 1 << 40),
+    ("disk.sync_timeout_ms", 2_000, 600_000),
     ("city.linger_ms", 0, 1_000),
     ("city.inbox_requests_max", 16, 1_000_000),
     ("city.district_devices_max", 1, 1_000_000),

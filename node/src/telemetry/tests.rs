@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use kvarter_cluster::NodeId;
 use opentelemetry::KeyValue;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -78,6 +83,53 @@ async fn a_call_is_traced_as_a_child_of_its_caller() {
     assert_eq!(hex(&span.parent_span_id), "b7ad6b7169203331");
     let handed_on = seen.recv().await.expect("called");
     assert_eq!(handed_on, format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id)));
+}
+
+/// Takes metrics as a collector does.
+struct MetricsCollector(mpsc::Sender<ExportMetricsServiceRequest>);
+
+#[tonic::async_trait]
+impl MetricsService for MetricsCollector {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        self.0.send(request.into_inner()).await.map_err(|gone| tonic::Status::unavailable(gone.to_string()))?;
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_sent_to_the_collector_with_their_node_units_and_buckets() {
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    let endpoint = format!("http://{}", incoming.local_addr().expect("an address"));
+    let (exports_tx, mut exports) = mpsc::channel(16);
+    let mut tasks = JoinSet::new();
+    let collector = Server::builder().add_service(MetricsServiceServer::new(MetricsCollector(exports_tx)));
+    tasks.spawn(collector.serve_with_incoming(incoming));
+
+    let telemetry = Telemetry::without_log(&config(endpoint), NodeId(7)).expect("started");
+    let meter = telemetry.meter();
+    meter.u64_counter("kvarter.test.things").build().add(3, &[KeyValue::new("outcome", "stored")]);
+    meter.f64_histogram("kvarter.test.time").with_unit("s").with_boundaries(vec![1.0, 2.0]).build().record(1.5, &[]);
+    // What was not sent yet is sent at the end.
+    telemetry.shutdown().await;
+
+    let export =
+        tokio::time::timeout(Duration::from_secs(10), exports.recv()).await.expect("in time").expect("an export");
+    let [resource] = export.resource_metrics.as_slice() else { panic!("{export:?}") };
+    let attributes = &resource.resource.as_ref().expect("a resource").attributes;
+    let instance = attributes.iter().find(|attribute| attribute.key == "service.instance.id");
+    assert!(format!("{instance:?}").contains("node-7"), "{instance:?}");
+    let metrics: Vec<_> = resource.scope_metrics.iter().flat_map(|scope| &scope.metrics).collect();
+    let named = |name: &str| *metrics.iter().find(|metric| metric.name == name).expect("it was sent");
+    let Some(metric::Data::Sum(sum)) = &named("kvarter.test.things").data else { panic!("{metrics:?}") };
+    assert!(sum.is_monotonic);
+    assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(3)));
+    assert_eq!(sum.data_points[0].attributes[0].key, "outcome");
+    let time = named("kvarter.test.time");
+    let Some(metric::Data::Histogram(histogram)) = &time.data else { panic!("{time:?}") };
+    assert_eq!((time.unit.as_str(), &histogram.data_points[0].bucket_counts), ("s", &vec![0, 1, 0]));
 }
 
 fn hex(bytes: &[u8]) -> String {

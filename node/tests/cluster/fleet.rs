@@ -1,6 +1,7 @@
 //! Three node processes that a test starts, kills and asks.
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ impl Fleet {
     pub(crate) async fn start() -> Self {
         use_ring();
         let dir = tempfile::tempdir().unwrap();
-        let options = HomeOptions { clean: false, shards: SHARDS, random: &*Ports::system().random };
+        let options =
+            HomeOptions { clean: false, nodes: NODES.len() as u64, shards: SHARDS, random: &*Ports::system().random };
         let home = Home::open(dir.path(), &options).unwrap();
         let mut processes = BTreeMap::new();
         for node in NODES {
@@ -60,6 +62,21 @@ impl Fleet {
         client_config(&self.home, &self.home.client_profile())
     }
 
+    /// The client's profile, for programs.
+    pub(crate) fn profile(&self) -> PathBuf {
+        self.home.client_profile()
+    }
+
+    /// Where a node answers probes.
+    pub(crate) fn admin(&self, node: u64) -> SocketAddr {
+        self.home.addresses(NodeId(node)).admin
+    }
+
+    /// PEM files: `ca.pem`, which all nodes share, and `node{n}.pem` and `node{n}.key` of each.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.home.dir().join("tls")
+    }
+
     /// Kills the process without a chance to react, and returns when it is gone.
     pub(crate) async fn kill(&mut self, node: u64) {
         let mut process = self.processes.remove(&node).expect("the node runs");
@@ -68,11 +85,7 @@ impl Fleet {
 
     /// Asks the process to end, and returns how it ended.
     pub(crate) async fn terminate(&mut self, node: u64) -> ExitStatus {
-        let mut process = self.processes.remove(&node).expect("the node runs");
-        let pid =
-            process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap())).expect("it was not waited for");
-        kill_process(pid, Signal::TERM).unwrap();
-        timeout(PATIENCE, process.wait()).await.expect("the node ends").unwrap()
+        terminate(self.processes.remove(&node).expect("the node runs")).await
     }
 
     /// Starts a node that was killed or has ended.
@@ -121,6 +134,13 @@ pub(crate) fn kvarter() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvarter"));
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
+}
+
+/// Asks a process to end, and returns how it ended.
+pub(crate) async fn terminate(mut process: Child) -> ExitStatus {
+    let pid = process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap())).expect("it was not waited for");
+    kill_process(pid, Signal::TERM).unwrap();
+    timeout(PATIENCE, process.wait()).await.expect("the process ends").unwrap()
 }
 
 /// As the program does it for itself.

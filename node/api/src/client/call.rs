@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -11,6 +12,9 @@ use super::Client;
 use crate::backoff::Backoff;
 use crate::endpoints::EndpointId;
 use crate::error::ApiError;
+use crate::v1::Criticality;
+
+const CRITICALITY_KEY: &str = "kvarter-criticality";
 
 /// What a repetition of a call may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,7 @@ impl Client {
             let remaining = give_up.saturating_duration_since(Instant::now());
             let patience = self.config().attempt_deadline.min(remaining);
             let id = self.endpoints().pick();
-            let mut request = Request::new(message.clone());
+            let mut request = self.request(message.clone());
             request.set_timeout(patience);
             let error = match timeout(patience, attempt(self.endpoints().channel(id), request)).await {
                 Ok(Ok(response)) => {
@@ -78,7 +82,7 @@ impl Client {
     {
         let id = self.endpoints().pick();
         let patience = self.config().attempt_deadline;
-        let opened = timeout(patience, open(self.endpoints().channel(id), Request::new(message))).await;
+        let opened = timeout(patience, open(self.endpoints().channel(id), self.request(message))).await;
         let error = match opened {
             Ok(Ok(response)) => {
                 self.endpoints().succeeded(id);
@@ -89,6 +93,19 @@ impl Client {
         };
         self.judge(id, &error);
         Err(error)
+    }
+
+    /// `message` with what its receiver is to know of this client.
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        let criticality = match self.config().criticality {
+            Criticality::Unspecified => return request,
+            Criticality::Low => "low",
+            Criticality::Normal => "normal",
+            Criticality::High => "high",
+        };
+        request.metadata_mut().insert(CRITICALITY_KEY, MetadataValue::from_static(criticality));
+        request
     }
 
     /// Leaves a node alone for a while that the error is about.

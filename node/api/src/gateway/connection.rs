@@ -57,7 +57,7 @@ impl Connection {
         let mut grpc = Grpc::new(channel);
         grpc.ready().await.map_err(unreachable)?;
         let (to_node, frames) = mpsc::channel(FRAMES_MAX);
-        to_node.try_send(Frame::open(stream.to_owned())).expect("a new channel has room");
+        to_node.try_send(Frame::open(stream.to_owned(), client.config().criticality)).expect("a new channel has room");
         let request = Request::new(ReceiverStream::new(frames));
         let response = grpc.streaming(request, PathAndQuery::from_static(CONNECT), FrameCodec).await?;
         let mut from_node = response.into_inner();

@@ -10,7 +10,7 @@ use super::BatchSequence;
 use crate::v1::connect_request::Message as Request;
 use crate::v1::{
     AttachDevices, Attachment, CommandAcknowledgement, CommandAcknowledgements, ConnectRequest, ConnectResponse,
-    OpenStream, Reading, ReadingBatch,
+    Criticality, OpenStream, Reading, ReadingBatch,
 };
 
 /// Frames that are ready together are written together up to this size.
@@ -22,8 +22,8 @@ pub(crate) struct Frame(Bytes);
 
 impl Frame {
     /// `stream` empty: a new one.
-    pub(crate) fn open(stream: String) -> Self {
-        Self::encode(Request::Open(OpenStream { stream }))
+    pub(crate) fn open(stream: String, criticality: Criticality) -> Self {
+        Self::encode(Request::Open(OpenStream { stream, criticality: criticality.into() }))
     }
 
     pub(crate) fn attach(devices: Vec<Attachment>) -> Self {

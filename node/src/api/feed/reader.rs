@@ -75,10 +75,6 @@ impl<'a> Reader<'a> {
 
     async fn read(&mut self) -> Result<Infallible, ReaderEnd> {
         let mut catalog = self.city.catalog();
-        if self.cursor == Cursor::default() {
-            // Before all facts. Feeds do not say what is gone before their first entry; this subscriber wants to know.
-            self.jump_to_first_kept().await?;
-        }
         let mut feed = self.city.feed(self.shard, self.cursor.after());
         loop {
             let tell_at = self.told_at + CURSOR_INTERVAL;
@@ -172,7 +168,7 @@ impl<'a> Reader<'a> {
             consistency: Some(message::Consistency { staleness_max_ms: IDENTITY_STALENESS_MAX_MS }),
             ..message::ListTwins::default()
         };
-        let context = CallContext { deadline: IDENTITY_DEADLINE, traceparent: String::new() };
+        let context = CallContext { deadline: IDENTITY_DEADLINE, traceparent: String::new(), criticality: None };
         match ask::try_ask(self.city, self.shard, shard_request::Request::ListTwins(list), context).await {
             Ok(Reply::TwinsListed(listed)) => listed.twins,
             Ok(_) | Err(_) => Vec::new(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use kvarter_actors::message::{CloseStream, Failure, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{CallContext, City, StreamMailbox};
+use kvarter_actors::{CallContext, City, Criticality, StreamMailbox};
 use kvarter_api::v1::{
     AttachDevices, ConnectRequest, ConnectResponse, StreamMoving, StreamOpened, connect_request, connect_response,
 };
@@ -42,6 +42,8 @@ const BACKLOG_MAX: usize = 256;
 pub(crate) struct Connection {
     city: City,
     ticket: StreamTicket,
+    /// Of the readings, as the client says.
+    criticality: Option<Criticality>,
     stream: Stream,
     requests: Streaming<ConnectRequest>,
     responses: mpsc::Sender<ConnectResponse>,
@@ -74,6 +76,7 @@ impl Connection {
         ticket: StreamTicket,
         client: String,
         is_resumed: bool,
+        criticality: Option<Criticality>,
         requests: Streaming<ConnectRequest>,
         responses: mpsc::Sender<ConnectResponse>,
     ) -> Self {
@@ -84,6 +87,7 @@ impl Connection {
             stream: Stream::new(identity, is_resumed),
             city,
             ticket,
+            criticality,
             requests,
             responses,
             backlog: VecDeque::new(),
@@ -233,11 +237,12 @@ impl Connection {
 
     fn call(&mut self, call: CallId, shard: ShardId, request: Request, pause: Duration) {
         let city = self.city.clone();
+        let criticality = self.criticality.filter(|_| matches!(request, Request::SubmitReadings(_)));
         self.calls.push(Box::pin(async move {
             if !pause.is_zero() {
                 sleep(jittered(pause, city.cluster().ports().random.next_u64())).await;
             }
-            let context = CallContext { deadline: TRY_DEADLINE, traceparent: String::new() };
+            let context = CallContext { deadline: TRY_DEADLINE, traceparent: String::new(), criticality };
             (call, ask::try_ask(&city, shard, request, context).await)
         }));
     }
@@ -294,7 +299,7 @@ async fn receive(mailbox: Option<&mut StreamMailbox>) -> Option<kvarter_actors::
 async fn close(city: &City, ticket: StreamTicket, shards: Vec<ShardId>) {
     let closes = shards.into_iter().map(|shard| async move {
         let request = CloseStream { stream: ticket.id.to_message(), node: city.cluster().node().0 };
-        let context = CallContext { deadline: CLOSE_DEADLINE, traceparent: String::new() };
+        let context = CallContext { deadline: CLOSE_DEADLINE, traceparent: String::new(), criticality: None };
         if let Err(failure) = ask::try_ask(city, shard, Request::CloseStream(request), context).await {
             let (stream, failure) = (ticket.id, failure.message);
             tracing::debug!(%shard, %stream, failure, "a shard did not hear of a stream's end");

@@ -275,9 +275,11 @@ impl Lane {
 /// Whether the same request may succeed later.
 pub(crate) fn is_passing(reason: FailureReason) -> bool {
     match reason {
-        FailureReason::Unspecified | FailureReason::NotLeader | FailureReason::Unknown | FailureReason::Overloaded => {
-            true
-        }
+        FailureReason::Unspecified
+        | FailureReason::NotLeader
+        | FailureReason::Unknown
+        | FailureReason::Overloaded
+        | FailureReason::DiskFull => true,
         FailureReason::NotFound
         | FailureReason::Invalid
         | FailureReason::Conflict
