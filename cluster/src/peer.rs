@@ -22,6 +22,8 @@ use crate::wire::peer_client::PeerClient;
 use crate::{Clock, ClusterId, DiskId, NodeId, Ports, ShardId, wire};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that has not finished its handshake by then is closed: it may be anybody's.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A slower answer tells too little about the other's clock.
@@ -45,7 +47,10 @@ impl TlsIdentity {
     }
 
     pub(crate) fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new().identity(self.identity()).client_ca_root(Certificate::from_pem(&self.ca_pem))
+        ServerTlsConfig::new()
+            .identity(self.identity())
+            .client_ca_root(Certificate::from_pem(&self.ca_pem))
+            .timeout(HANDSHAKE_MAX)
     }
 
     fn client(&self) -> ClientTlsConfig {

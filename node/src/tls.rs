@@ -1,6 +1,7 @@
 //! The node's TLS material: read once at the start, checked before anything listens.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kvarter_cluster::{NodeId, TlsIdentity};
 use rustls_pki_types::pem::PemObject;
@@ -9,6 +10,9 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::TlsFiles;
+
+/// A connection that has not finished its handshake by then is closed: it may be anybody's.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// Why the material is refused. The text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,7 @@ pub(crate) fn server(identity: &TlsIdentity) -> ServerTlsConfig {
     ServerTlsConfig::new()
         .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem))
         .client_ca_root(Certificate::from_pem(&identity.ca_pem))
+        .timeout(HANDSHAKE_MAX)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TlsError> {

@@ -48,8 +48,8 @@ impl Home {
         if options.clean {
             clean(&dir).with_context(|| format!("can not clean {}", dir.display()))?;
         }
-        issue_certificates(&dir).context("can not make the certificates")?;
         let addresses = load_addresses(&dir, options.random).context("can not choose the ports")?;
+        issue_certificates(&dir, &addresses).context("can not make the certificates")?;
         let home = Self { dir, addresses, _lock: lock };
         settings::write(&home, options.shards).context("can not write the nodes' settings")?;
         Ok(home)
@@ -167,7 +167,7 @@ fn load_addresses(dir: &Path, random: &dyn Random) -> anyhow::Result<Vec<NodeAdd
 }
 
 /// All certificates come into being together, since the authority is gone afterwards.
-fn issue_certificates(dir: &Path) -> anyhow::Result<()> {
+fn issue_certificates(dir: &Path, addresses: &[NodeAddresses]) -> anyhow::Result<()> {
     let certificates = dir.join(CERTIFICATES);
     if certificates.exists() {
         return Ok(());
@@ -178,10 +178,13 @@ fn issue_certificates(dir: &Path) -> anyhow::Result<()> {
     }
     std::fs::create_dir(&fresh)?;
     let authority = Authority::new()?;
-    for id in 1..=NODES {
-        write_identity(&fresh, &format!("node{id}"), &authority.node(NodeId(id))?)?;
+    for (id, addresses) in (1..).zip(addresses) {
+        let hosts = addresses.all().map(|address| address.ip());
+        write_identity(&fresh, &format!("node{id}"), &authority.node_at(NodeId(id), &hosts)?)?;
     }
     write_identity(&fresh, "client", &authority.client(CLIENT_NAME)?)?;
+    // Nobody gets in with it; that drills can see.
+    write_identity(&fresh, "expired", &authority.expired_client(CLIENT_NAME)?)?;
     std::fs::rename(&fresh, &certificates)?;
     Ok(())
 }
