@@ -87,6 +87,12 @@ struct Known {
     ahead_us: Mutex<Option<i64>>,
 }
 
+impl Known {
+    fn is_reachable(&self) -> bool {
+        self.answered.lock().is_some_and(|answered| answered.elapsed() < REACHABLE_WITHIN)
+    }
+}
+
 impl Peers {
     pub(crate) fn new(own: Own, tls: TlsIdentity, cluster: Option<ClusterId>, ports: &Ports) -> Self {
         let (clock, connector) = (Arc::clone(&ports.clock), Connector(Arc::clone(&ports.transport)));
@@ -135,18 +141,14 @@ impl Peers {
     }
 
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
-        node == self.own.node
-            || self
-                .known
-                .read()
-                .get(&node)
-                .is_some_and(|peer| peer.answered.lock().is_some_and(|answered| answered.elapsed() < REACHABLE_WITHIN))
+        node == self.own.node || self.known.read().get(&node).is_some_and(Known::is_reachable)
     }
 
     /// How far the clocks of the reachable nodes are ahead of this one's, microseconds; this node's own is zero.
     pub(crate) fn clocks_ahead(&self) -> BTreeMap<NodeId, i64> {
+        // Locked once: a reader that comes again waits behind a writer, who waits for its first lock.
         let known = self.known.read();
-        let others = known.iter().filter(|(node, _)| self.is_reachable(**node));
+        let others = known.iter().filter(|(_, peer)| peer.is_reachable());
         let mut ahead: BTreeMap<_, _> =
             others.filter_map(|(node, peer)| Some((*node, (*peer.ahead_us.lock())?))).collect();
         ahead.insert(self.own.node, 0);
