@@ -284,3 +284,31 @@ fn common_name(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     certificate.subject().iter_common_name().next()?.as_str().ok().map(ToOwned::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn peers() -> Peers {
+        let key = KeyPair::generate().unwrap();
+        let pem = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem().into_bytes();
+        let tls = TlsIdentity { ca_pem: pem.clone(), certificate_pem: pem, key_pem: key.serialize_pem().into_bytes() };
+        let text = || "127.0.0.1:1".to_owned();
+        let (disk, zone, peer_address, api_address) = (DiskId(7), "z".to_owned(), text(), text());
+        let own = Own { node: NodeId(1), disk, zone, peer_address, api_address };
+        Peers::new(own, tls, None, &Ports::system())
+    }
+
+    #[tokio::test]
+    async fn clocks_are_looked_at_while_peers_are_learned() {
+        let (peers, address) = (peers(), "127.0.0.1:1");
+        (2..9).for_each(|node| peers.learn(NodeId(node), address, None).unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..20_000).for_each(|_| drop(peers.clocks_ahead())));
+            scope.spawn(|| (0..20_000).for_each(|_| peers.learn(NodeId(2), address, None).unwrap()));
+        });
+        assert_eq!(peers.clocks_ahead().len(), 1, "nobody else has told its time");
+    }
+}

@@ -75,7 +75,7 @@ impl Devices {
     }
 
     async fn obey(&mut self, delivery: &CommandDelivery) -> Result<(), SendError> {
-        let now = SystemTime::now();
+        let now = SystemTime::from(wall_clock());
         let admission = self.ledger.admit(delivery, now);
         let deed = (admission == Admission::Execute).then(|| {
             self.executed += 1;

@@ -81,17 +81,17 @@ pub(super) async fn send(client: &Client, address: &str) -> Result<Vec<Answer>, 
 
 async fn register(node: &Client) -> Result<Vec<Answer>, DrillError> {
     let device = |name: &str, kind: &str| Device { name: name.to_owned(), kind: kind.to_owned(), ..Device::default() };
-    let labelled = |key: &str, value: &str| {
+    let labelled = |name: &str, key: &str, value: &str| {
         let labels = [(key.to_owned(), value.to_owned())].into();
-        Device { labels, ..device("districts/drill-0/devices/labelled", "building") }
+        Device { labels, ..device(name, "building") }
     };
     let inputs = [
         ("a right device", hostile_device()),
         ("a device with control characters", device("districts/drill-0/devices/x\u{8}", "building")),
         ("a device with capitals", device("districts/drill-0/devices/X", "building")),
         ("a kind that there is not", device("districts/drill-0/devices/bomb", "bomb")),
-        ("a label above its size", labelled("note", &"x".repeat(10_000))),
-        ("a label with a wrong key", labelled("\u{1b}]0;", "x")),
+        ("a label above its size", labelled("districts/drill-0/devices/wordy", "note", &"x".repeat(10_000))),
+        ("a label with a wrong key", labelled("districts/drill-0/devices/odd", "\u{1b}]0;", "x")),
     ];
     let registrations = node.register(inputs.iter().map(|(_, device)| device.clone()).collect()).await?;
     let answers = inputs.iter().zip(&registrations).map(|((what, _), registration)| {
