@@ -63,8 +63,8 @@ pub struct Drill {
 pub enum DrillError {
     #[error("a drill needs at least one round")]
     NoRounds,
-    #[error("this fault can not be made here")]
-    Unable(#[source] HostUnable),
+    #[error("this fault can not be made here: {0}")]
+    Unable(HostUnable),
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error(transparent)]
@@ -81,7 +81,7 @@ pub enum DrillError {
     Throttle(#[from] ThrottleError),
     #[error(transparent)]
     Tool(#[from] ToolFailed),
-    #[error("the fault can not be undone; `kvarter-chaos heal` tries again")]
+    #[error("the fault can not be undone, `kvarter-chaos heal` tries again: {0}")]
     NotUndone(#[from] UndoError),
     #[error("the clock of node {id} can not be set")]
     ClockNotSet { id: u64, source: std::io::Error },
@@ -143,7 +143,7 @@ impl Drill {
         let scene = Scene { client, fleet, health: &health };
         let struck = self.strike(scene, &mut probe, acknowledged, &mut strikes, &mut found).await;
         if let Err(abort) = struck {
-            tracing::warn!(reason = %abort, "no more strikes");
+            tracing::warn!(reason = with_causes(&abort), "no more strikes");
             violations.add(abort.into());
         }
 
@@ -166,7 +166,8 @@ impl Drill {
                 (checked, Verdict { availability: violations, strikes: found.violations, ..verdict })
             }
             Err(error) => {
-                violations.add(Violation::DrillAborted { reason: format!("nothing can be checked: {error}") });
+                let reason = format!("nothing can be checked: {}", with_causes(&error));
+                violations.add(Violation::DrillAborted { reason });
                 (Checked::default(), Verdict::unchecked(violations))
             }
         };
@@ -261,6 +262,12 @@ async fn examine(
     Ok((checked, verdict))
 }
 
+/// The error and what caused it, one after the other.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// What strikes found themselves.
 #[derive(Debug, Default)]
 struct Found {
@@ -281,7 +288,7 @@ impl From<Abort> for Violation {
     fn from(abort: Abort) -> Self {
         match abort {
             Abort::ShardNotServing { shard, waited } => Self::ShardNotServing { shard, waited_s: waited.as_secs() },
-            Abort::Drill(error) => Self::DrillAborted { reason: error.to_string() },
+            Abort::Drill(error) => Self::DrillAborted { reason: with_causes(&error) },
         }
     }
 }

@@ -112,7 +112,8 @@ fn script(data: &Path, has_networks: bool, clock_library: Option<&Path>) -> Stri
     let mut script = "#!/bin/sh\nnode=$1; shift\n".to_owned();
     let mut prefix = String::new();
     if has_networks {
-        prefix += "ip netns exec kvarter-$node ";
+        // The network alone: in a mount namespace of its own, a node would hold on to disks that are to be unmounted.
+        prefix += &format!("nsenter --net={} ", Networks::namespace_file("$node"));
     }
     if let Some(library) = clock_library {
         let (library, file) = (library.display(), Clocks::file_pattern(data));
@@ -157,7 +158,7 @@ mod tests {
         let data = Path::new("/d");
         assert!(script(data, false, None).ends_with("\nexec \"$@\"\n"));
         let all = script(data, true, Some(Path::new("/lib/faketime.so")));
-        assert!(all.contains("exec ip netns exec kvarter-$node env LD_PRELOAD=/lib/faketime.so "), "{all}");
+        assert!(all.contains("exec nsenter --net=/run/netns/kvarter-$node env LD_PRELOAD=/lib/faketime.so "), "{all}");
         assert!(all.contains("FAKETIME_TIMESTAMP_FILE=\"/d/node$node.clock\""), "{all}");
     }
 }

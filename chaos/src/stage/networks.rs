@@ -54,7 +54,7 @@ pub struct Networks {
 /// Says why this host can not give nodes networks of their own, if it can not. Tries it, since kernels differ.
 pub(super) async fn host_unable() -> Option<HostUnable> {
     const TRIAL: &str = "kvarter-trial";
-    if let Some(unable) = unable_as_root(&["ip"]) {
+    if let Some(unable) = unable_as_root(&["ip", "nsenter"]) {
         return Some(unable);
     }
     let tried = async {
@@ -127,12 +127,17 @@ impl Networks {
     /// Refuses when the process `pid` of `node` is not in its own network.
     pub fn check(&self, node: u64, pid: i32) -> Result<(), HostUnable> {
         let lives_in = std::fs::metadata(format!("/proc/{pid}/ns/net"));
-        let own = std::fs::metadata(format!("/run/netns/{}", namespace(node)));
+        let own = std::fs::metadata(Self::namespace_file(&node.to_string()));
         let inode = |metadata: std::io::Result<std::fs::Metadata>| {
             metadata.ok().map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
         };
         let (lives_in, own) = (inode(lives_in), inode(own));
         if own.is_some() && lives_in == own { Ok(()) } else { Err(HostUnable::NotStaged { node, what: "network" }) }
+    }
+
+    /// By which a node's namespace is entered; `node` is a number, or what a script has for one.
+    pub(super) fn namespace_file(node: &str) -> String {
+        format!("/run/netns/kvarter-{node}")
     }
 
     /// The cables that cut `node` off when they are pulled.

@@ -14,6 +14,9 @@ use crate::drill::DrillError;
 use crate::fault::Assault;
 use crate::fleet::NodeProcess;
 
+/// Districts of an assault's own devices: few enough that they are soon made while the cluster is busy.
+const DISTRICTS: u32 = 32;
+
 /// Carries `assault` out from its begin to its end.
 pub(super) async fn carry_out(assault: Assault, round: u32, scene: Scene<'_>) -> Result<Aftermath, DrillError> {
     match assault {

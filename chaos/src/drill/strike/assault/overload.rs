@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Aftermath, Scene, failed};
+use super::{Aftermath, DISTRICTS, Scene, failed};
 use crate::check::Violation;
 use crate::drill::DrillError;
 
@@ -120,7 +120,7 @@ pub(super) async fn flood(scene: Scene<'_>, factor: u32) -> Result<Aftermath, Dr
 async fn load(client: &Client, readings_per_s: f64, lanes: u32, time: Duration) -> Result<LoadReport, DrillError> {
     let plan = LoadPlan {
         devices: DEVICES,
-        districts: LoadPlan::DISTRICTS,
+        districts: DISTRICTS,
         readings_per_s,
         duration: time,
         lanes,

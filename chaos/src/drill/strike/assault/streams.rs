@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 
 use super::proxy::Proxy;
 use super::wire::{self, Papers};
-use super::{Aftermath, Scene, failed};
+use super::{Aftermath, DISTRICTS, Scene, failed};
 use crate::check::Violation;
 use crate::drill::DrillError;
 use crate::fault::Victims;
@@ -71,7 +71,7 @@ async fn lose_connections(scene: Scene<'_>, aftermath: &mut Aftermath) -> Result
     let gateway = Client::connect(ClientConfig { endpoints, ..config.clone() }).await?;
     let plan = LoadPlan {
         devices: DEVICES,
-        districts: LoadPlan::DISTRICTS,
+        districts: DISTRICTS,
         readings_per_s: READINGS_PER_S,
         duration: CUTTING,
         lanes: LANES,
