@@ -8,12 +8,13 @@ use std::sync::Arc;
 use crate::kind::{DocumentError, Kind, KindError};
 
 /// Sources of the built-in kinds.
-const BUILT_IN: [&str; 19] = [
+const BUILT_IN: [&str; 21] = [
     include_str!("../kinds/air_quality.yaml"),
     include_str!("../kinds/battery.yaml"),
     include_str!("../kinds/building.yaml"),
     include_str!("../kinds/bus.yaml"),
     include_str!("../kinds/cabinet.yaml"),
+    include_str!("../kinds/citizen_reports.yaml"),
     include_str!("../kinds/electricity_meter.yaml"),
     include_str!("../kinds/ev_charger.yaml"),
     include_str!("../kinds/flood_level.yaml"),
@@ -22,6 +23,7 @@ const BUILT_IN: [&str; 19] = [
     include_str!("../kinds/luminaire.yaml"),
     include_str!("../kinds/noise.yaml"),
     include_str!("../kinds/parking_bay.yaml"),
+    include_str!("../kinds/pump.yaml"),
     include_str!("../kinds/solar.yaml"),
     include_str!("../kinds/traffic_flow_sensor.yaml"),
     include_str!("../kinds/traffic_signal.yaml"),

@@ -8,15 +8,21 @@
 
 #[path = "../src/log/engine.rs"]
 mod engine;
+#[path = "../src/log/files.rs"]
+mod files;
 #[path = "../src/log/record.rs"]
 mod record;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use engine::LogEngine;
+use files::Files;
+use kvarter_cluster::{Listing, Ports, Storage, StoredFile};
 use prost::bytes::Bytes;
 use raft_engine::{Config, Engine, LogBatch, ReadableSize};
 use record::{Indexed, Record};
@@ -91,7 +97,7 @@ impl Log for PlainFile {
 /// The engine as the flusher uses it.
 struct Entries {
     name: &'static str,
-    engine: Engine,
+    engine: LogEngine,
 }
 
 impl Log for Entries {
@@ -120,7 +126,7 @@ impl Entries {
     }
 }
 
-struct Values(Engine);
+struct Values(LogEngine);
 
 impl Log for Values {
     fn name(&self) -> &'static str {
@@ -172,11 +178,13 @@ fn take_turn(log: &mut dyn Log, first: u64, payload: &Bytes, figures: Option<&mu
     Ok(())
 }
 
-fn open(directory: &Path, name: &str, settings: impl FnOnce(&mut Config)) -> anyhow::Result<Engine> {
+fn open(directory: &Path, name: &str, settings: impl FnOnce(&mut Config)) -> anyhow::Result<LogEngine> {
     let directory = directory.join(name);
     let mut config = engine::config(&directory, 1 << 30).context("the path is not UTF-8")?;
     settings(&mut config);
-    let engine = Engine::open(config)?;
+    let files = Files::open(Ports::system().storage, &directory)?;
+    anyhow::ensure!(files.listing() == directory, "the disk's files are elsewhere");
+    let engine = Engine::open_with_file_system(config, Arc::new(files))?;
     for file in std::fs::read_dir(&directory)? {
         File::open(file?.path())?.sync_all()?;
     }

@@ -1,19 +1,18 @@
-//! Checkpoints: the pages of every replica's state in one `sled` database, with the index that they show.
+//! Checkpoints: the pages of every replica's state in one database (`sled`), with the index that they show.
 //!
-//! `sled`'s own flush is not durable: [`CheckpointStore::write`] syncs the database file itself. A page is stored in
-//! parts below 96 KiB with a checksum each, since `sled` puts larger values into files that it never syncs. The header has
-//! a sum over all parts: from a damaged file `sled` may take some pages in an older version, without an error.
+//! A page is stored in parts below 96 KiB, as the database wants it, with a checksum each. The header has a sum over all parts:
+//! from a damaged file the database may take some pages in an older version, without an error.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::raft::{self, LogId, StoredMembership};
-use crate::{LogIndex, Page, PageId, ShardId, wire};
+use crate::{Batch, Database, DatabaseError, LogIndex, Page, PageId, ShardId, Storage, Tree, wire};
 
 const PART_BYTES_MAX: usize = 90 << 10;
 const HEADER_KEY: &[u8] = b"header";
@@ -33,7 +32,8 @@ pub enum CheckpointError {
 /// The checkpoints of all replicas of a node.
 #[derive(Clone)]
 pub(crate) struct CheckpointStore {
-    database: sled::Db,
+    pub(crate) storage: Arc<dyn Storage>,
+    database: Arc<dyn Database>,
     directory: PathBuf,
 }
 
@@ -46,23 +46,22 @@ pub(crate) struct Checkpoint {
 
 impl CheckpointStore {
     /// Opens or makes the database in `directory`. A damaged one is set aside, for the replicas to be rebuilt.
-    pub(crate) fn open(directory: &Path) -> Result<Self, CheckpointError> {
+    pub(crate) fn open(storage: Arc<dyn Storage>, directory: &Path) -> Result<Self, CheckpointError> {
         let failed = |reason: String| CheckpointError::Storage { path: directory.display().to_string(), reason };
-        let database = match open_database(directory) {
-            Err(error) if is_damage(&error) => {
-                let aside = set_aside(directory).map_err(|error| failed(error.to_string()))?;
-                tracing::error!(?directory, ?aside, %error, "the checkpoints are damaged: they are set aside");
-                open_database(directory)
+        let database = match storage.open_database(directory) {
+            Err(DatabaseError::Damaged(reason)) => {
+                let aside = set_aside(&*storage, directory).map_err(|error| failed(error.to_string()))?;
+                tracing::error!(?directory, ?aside, reason, "the checkpoints are damaged: they are set aside");
+                storage.open_database(directory)
             }
             opened => opened,
         };
         let database = database.map_err(|error| failed(error.to_string()))?;
-        File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { database, directory: directory.to_owned() })
+        Ok(Self { storage, database, directory: directory.to_owned() })
     }
 
-    fn tree(&self, shard: ShardId) -> Result<sled::Tree, CheckpointError> {
-        self.database.open_tree(format!("shard-{}", shard.0)).map_err(|error| self.failed(&error))
+    fn tree(&self, shard: ShardId) -> Result<Box<dyn Tree>, CheckpointError> {
+        self.database.tree(&format!("shard-{}", shard.0)).map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &dyn std::fmt::Display) -> CheckpointError {
@@ -85,11 +84,12 @@ impl CheckpointStore {
         let stored_sum = stored.and_then(|header| header.sum);
         let since = since.filter(|_| stored_sum.is_some());
         let mut sum = stored_sum.unwrap_or(0);
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::new();
         if since.is_none() {
             sum = 0;
-            for key in tree.iter().keys() {
-                batch.remove(key.map_err(|error| self.failed(&error))?);
+            for item in tree.scan(&[]) {
+                let (key, _) = item.map_err(|error| self.failed(&error))?;
+                batch.push((key.to_vec(), None));
             }
         }
         let (mut buffer, mut bytes) = (Vec::new(), 0);
@@ -106,14 +106,14 @@ impl CheckpointStore {
                     sum = sum.wrapping_sub(part_sum(&key, &before));
                 }
                 sum = sum.wrapping_add(part_sum(&key, &value));
-                batch.insert(key.as_slice(), value);
+                batch.push((key.to_vec(), Some(value)));
                 parts += 1;
             }
             // A page that shrank leaves no old part behind.
             while let Some(before) = get(&page_key(page.id, parts))?.filter(|_| since.is_some()) {
                 let key = page_key(page.id, parts);
                 sum = sum.wrapping_sub(part_sum(&key, &before));
-                batch.remove(key.as_slice());
+                batch.push((key.to_vec(), None));
                 parts += 1;
             }
         }
@@ -124,20 +124,18 @@ impl CheckpointStore {
             pages: pages.len() as u64,
             sum: Some(sum),
         };
-        batch.insert(HEADER_KEY, header.encode_to_vec());
-        tree.apply_batch(batch).map_err(|error| self.failed(&error))?;
+        batch.push((HEADER_KEY.to_vec(), Some(header.encode_to_vec())));
+        tree.apply(batch).map_err(|error| self.failed(&error))?;
         self.database.flush().map_err(|error| self.failed(&error))?;
-        let file = File::open(self.directory.join("db")).map_err(|error| self.failed(&error))?;
-        file.sync_data().map_err(|error| self.failed(&error))?;
         Ok(bytes)
     }
 
     /// The stored state of `shard`, if there is one. Blocks.
     pub(crate) fn read(&self, shard: ShardId) -> Result<Option<Checkpoint>, CheckpointError> {
         let damaged = |reason: String| CheckpointError::Damaged { shard, reason };
-        let failed = |error: sled::Error| match error {
-            error if is_damage(&error) => damaged(error.to_string()),
-            error => self.failed(&error),
+        let failed = |error: DatabaseError| match error {
+            DatabaseError::Damaged(reason) => damaged(reason),
+            error @ DatabaseError::Io(_) => self.failed(&error),
         };
         let tree = self.tree(shard)?;
         let Some(header) = tree.get(HEADER_KEY).map_err(failed)? else { return Ok(None) };
@@ -147,7 +145,7 @@ impl CheckpointStore {
         }
         let mut pages: Vec<(PageId, Vec<u8>)> = Vec::new();
         let mut sum = 0u64;
-        for item in tree.scan_prefix([PAGE_PREFIX]) {
+        for item in tree.scan(&[PAGE_PREFIX]) {
             let (key, value) = item.map_err(failed)?;
             let (id, part) = parse_page_key(&key).ok_or_else(|| damaged("a key is malformed".to_owned()))?;
             let content = match value.split_first_chunk::<8>() {
@@ -176,46 +174,17 @@ impl CheckpointStore {
     }
 }
 
-/// Opens the database and reads it once through: `sled` finds some damage only when it reads, and then may panic.
-fn open_database(directory: &Path) -> sled::Result<sled::Db> {
-    let open = || {
-        let database = sled::Config::new()
-            .path(directory)
-            .flush_every_ms(None)
-            .cache_capacity(64 << 20)
-            .segment_size(8 << 20)
-            .mode(sled::Mode::HighThroughput)
-            .open()?;
-        for tree in database.tree_names() {
-            for item in &database.open_tree(tree)? {
-                item?;
-            }
-        }
-        Ok(database)
-    };
-    let panicked = |_panic| Err(sled::Error::ReportableBug("it panicked".to_owned()));
-    std::panic::catch_unwind(open).unwrap_or_else(panicked)
-}
-
-/// Whether the bytes are at fault, and not the disk's state or another process.
-fn is_damage(error: &sled::Error) -> bool {
-    match error {
-        sled::Error::Corruption { .. } | sled::Error::Unsupported(_) | sled::Error::ReportableBug(_) => true,
-        sled::Error::Io(_) | sled::Error::CollectionNotFound(_) => false,
-    }
-}
-
 /// Renames `directory`, so that an empty one can take its place, and returns its new name.
-fn set_aside(directory: &Path) -> io::Result<PathBuf> {
+fn set_aside(storage: &dyn Storage, directory: &Path) -> io::Result<PathBuf> {
     let mut numbers = 1u32..;
     let aside = loop {
         let number = numbers.next().expect("there are fewer directories than numbers");
         let aside = directory.with_extension(format!("damaged-{number}"));
-        if !aside.try_exists()? {
+        if !storage.exists(&aside)? {
             break aside;
         }
     };
-    std::fs::rename(directory, &aside)?;
+    storage.rename(directory, &aside)?;
     Ok(aside)
 }
 
@@ -241,9 +210,9 @@ impl CheckpointStore {
     /// Damages the last byte of one page.
     pub(crate) fn flip_byte(&self, shard: ShardId) {
         let tree = self.tree(shard).unwrap();
-        let (key, value) = tree.scan_prefix([PAGE_PREFIX]).next().unwrap().unwrap();
+        let (key, value) = tree.scan(&[PAGE_PREFIX]).next().unwrap().unwrap();
         let mut value = value.to_vec();
         *value.last_mut().unwrap() ^= 1;
-        tree.insert(key, value).unwrap();
+        tree.apply(vec![(key.to_vec(), Some(value))]).unwrap();
     }
 }

@@ -21,9 +21,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -34,12 +33,11 @@ use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
 use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
 use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, TlsIdentity, probe};
+use crate::ports::RaftRuntime;
+use crate::ports::storage::in_place;
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
 use opening::Opening;
-
-/// Longest wait for tasks that do not end by themselves.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node that the cluster is first formed of.
 #[derive(Clone, Debug)]
@@ -118,9 +116,6 @@ pub struct Cluster<S: StateMachine> {
     runtime: Mutex<Option<RaftRuntime>>,
 }
 
-/// The runtime of Raft cores, transport and upkeep. A `Runtime` itself must not be dropped in async code.
-struct RaftRuntime(Option<Runtime>);
-
 /// What the cluster's own tasks share.
 pub(crate) struct Core<S: StateMachine> {
     pub(crate) config: ClusterConfig,
@@ -149,7 +144,8 @@ impl<S: StateMachine> Cluster<S> {
         ports: Ports,
         handler: Arc<dyn PeerHandler>,
     ) -> Result<Arc<Self>, StartError> {
-        let runtime = RaftRuntime::new().map_err(|error| StartError::Runtime { reason: error.to_string() })?;
+        let runtime =
+            ports.execution.raft_runtime().map_err(|error| StartError::Runtime { reason: error.to_string() })?;
         let application = Handle::current();
         let failed = match runtime.run(Core::<S>::start(config, ports, handler, application)).await {
             Ok(Ok(core)) => return Ok(Arc::new(Self { core, runtime: Mutex::new(Some(runtime)) })),
@@ -263,34 +259,6 @@ impl<S: StateMachine> Cluster<S> {
     }
 }
 
-impl RaftRuntime {
-    fn new() -> std::io::Result<Self> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        Ok(Self(Some(builder.worker_threads(2).thread_name("raft").enable_all().build()?)))
-    }
-
-    async fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Result<T, JoinError> {
-        self.0.as_ref().expect("it is taken by its end alone").spawn(task).await
-    }
-
-    /// Waits for the last tasks, since they hold the stores: the directory can be opened again afterwards.
-    async fn end(mut self) {
-        let Some(runtime) = self.0.take() else { return };
-        if let Err(error) = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_TIMEOUT)).await {
-            tracing::error!(%error, "the cluster's runtime did not end");
-        }
-    }
-}
-
-impl Drop for RaftRuntime {
-    /// Ends the tasks where they are, as a crash would; [`Cluster::shutdown`] is the orderly way.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// Whether the transport failed before the request left this node.
 fn never_sent(status: &tonic::Status) -> bool {
     let mut source = std::error::Error::source(status);
@@ -313,8 +281,12 @@ impl<S: StateMachine> Core<S> {
         application: Handle,
     ) -> Result<Arc<Self>, StartError> {
         let identity = identity::open(&config.data_dir, config.node, &ports)?;
-        let log = LogStore::open(&config.data_dir.join("log"), config.retention_bytes)?;
-        let checkpoints = tokio::task::block_in_place(|| CheckpointStore::open(&config.data_dir.join("state")))?;
+        let log = in_place(&*ports.storage, || {
+            LogStore::open(Arc::clone(&ports.storage), &config.data_dir.join("log"), config.retention_bytes)
+        })?;
+        let checkpoints = in_place(&*ports.storage, || {
+            CheckpointStore::open(Arc::clone(&ports.storage), &config.data_dir.join("state"))
+        })?;
         let own = Own {
             node: config.node,
             disk: identity.disk,
@@ -365,6 +337,7 @@ impl<S: StateMachine> Core<S> {
             node: config.node,
             log: &log,
             checkpoints: &checkpoints,
+            ports: &ports,
             raft_config: &raft_config,
             peers: &peers,
             groups: &groups,
@@ -419,6 +392,7 @@ impl<S: StateMachine> Core<S> {
             node: self.config.node,
             log: &self.log,
             checkpoints: &self.checkpoints,
+            ports: &self.ports,
             raft_config: &self.raft_config,
             peers: &self.peers,
             groups: &self.groups,
@@ -437,7 +411,7 @@ impl<S: StateMachine> Core<S> {
         stop_raft(&self.meta.raft).await;
         self.tasks.close();
         self.tasks.wait().await;
-        tokio::task::block_in_place(|| self.log.close());
+        self.log.close().await;
     }
 }
 

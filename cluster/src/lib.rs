@@ -33,7 +33,10 @@ pub use meta::{MetaError, MetaView, NodeRecord};
 pub use page::{Page, PageContent, PageId, PageTable};
 pub use peer::TlsIdentity;
 pub use peer::server::PeerHandler;
-pub use ports::{ByteStream, Clock, Ports, Random, Timestamp, Transport};
+pub use ports::{
+    Batch, ByteStream, Clock, Database, DatabaseError, Execution, Listing, MemoryStorage, Ports, Random, Space,
+    Storage, StorageOperation, StoredFile, Timestamp, Transport, Tree,
+};
 pub use shard::{Leadership, ProposeError, ReadError, ShardHandle};
 pub use state::{DamagedBytes, StateMachine, View};
 

@@ -5,6 +5,7 @@
 //! panic there aborts the process: after a failed sync nobody knows what the disk has.
 
 mod engine;
+mod files;
 mod flusher;
 mod group;
 mod mark;
@@ -12,13 +13,14 @@ mod record;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
 use raft_engine::Engine;
 
-use crate::ShardId;
-use flusher::{FlusherSender, Operation};
+use crate::ports::storage::in_place;
+use crate::{ShardId, Storage};
+use engine::LogEngine;
+use files::Files;
+use flusher::Flusher;
 pub(crate) use group::GroupLog;
 use mark::RoundMark;
 
@@ -39,22 +41,22 @@ pub enum LogError {
 
 /// The logs and votes of all groups of a node.
 pub(crate) struct LogStore {
-    engine: Arc<Engine>,
-    flusher: FlusherSender,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    storage: Arc<dyn Storage>,
+    engine: Arc<LogEngine>,
+    flusher: Flusher,
 }
 
 impl LogStore {
     /// Opens or makes the log in `directory`, with its round mark beside it. Files are dropped once the groups together keep less than `retention_bytes`.
-    pub(crate) fn open(directory: &Path, retention_bytes: u64) -> Result<Self, LogError> {
+    pub(crate) fn open(storage: Arc<dyn Storage>, directory: &Path, retention_bytes: u64) -> Result<Self, LogError> {
         let failed = |reason: String| LogError::Open { path: directory.display().to_string(), reason };
-        let config =
-            engine::config(directory, retention_bytes).ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
-        let engine = Arc::new(Engine::open(config).map_err(|error| failed(error.to_string()))?);
-        // The engine syncs its directory on rotation, but not for the first file.
-        std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(error.to_string()))?;
-        let (mark, acknowledged) =
-            RoundMark::open(&directory.with_extension("round")).map_err(|error| failed(error.to_string()))?;
+        let files = Files::open(Arc::clone(&storage), directory).map_err(|error| failed(error.to_string()))?;
+        let config = engine::config(files.listing(), retention_bytes)
+            .ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
+        let engine = Engine::open_with_file_system(config, Arc::new(files));
+        let engine = Arc::new(engine.map_err(|error| failed(error.to_string()))?);
+        let (mark, acknowledged) = RoundMark::open(&*storage, &directory.with_extension("round"))
+            .map_err(|error| failed(error.to_string()))?;
         let round = flusher::last_round(&engine);
         match acknowledged {
             Some(acknowledged) if round < acknowledged => {
@@ -66,36 +68,25 @@ impl LogStore {
             }
             Some(_) | None => {}
         }
-        let (flusher, thread) =
-            flusher::start(Arc::clone(&engine), mark, round).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { engine, flusher, thread: Mutex::new(Some(thread)) })
+        let flusher = Flusher::start(Arc::clone(&storage), Arc::clone(&engine), mark, round)
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Self { storage, engine, flusher })
     }
 
     /// One group's part of the log. Open it once.
     pub(crate) fn group(&self, shard: ShardId) -> Result<GroupLog, LogError> {
-        GroupLog::open(shard, Arc::clone(&self.engine), self.flusher.clone())
+        GroupLog::open(shard, Arc::clone(&self.storage), Arc::clone(&self.engine), self.flusher.sender())
     }
 
     /// Drops files that no group needs; returns groups whose old entries keep a file alive.
     pub(crate) fn purge_files(&self) -> Result<Vec<ShardId>, LogError> {
-        let groups = self
-            .engine
-            .purge_expired_files()
+        let groups = in_place(&*self.storage, || self.engine.purge_expired_files())
             .map_err(|error| LogError::Open { path: self.engine.path().to_owned(), reason: error.to_string() })?;
         Ok(groups.into_iter().filter_map(|group| u32::try_from(group).ok()).map(ShardId).collect())
     }
 
-    /// Writes and syncs what waits, then ends the flusher. Blocks.
-    pub(crate) fn close(&self) {
-        self.flusher.send(Operation::Stop);
-        if let Some(thread) = self.thread.lock().take() {
-            thread.join().expect("the flusher aborts the process rather than panic");
-        }
-    }
-}
-
-impl Drop for LogStore {
-    fn drop(&mut self) {
-        self.close();
+    /// Writes and syncs what waits, then ends the flusher.
+    pub(crate) async fn close(&self) {
+        self.flusher.stop().await;
     }
 }

@@ -1,10 +1,19 @@
-//! The ports through which nondeterminism enters: clock, randomness, and the transport in `ports/transport.rs`.
+//! The ports through which nondeterminism enters: clock, randomness, the transport in `ports/transport.rs` and the storage in
+//! `ports/storage.rs`; beside them, where tasks run (`ports/execution.rs`).
 
+mod disk;
+mod execution;
+mod memory;
+pub(crate) mod storage;
 mod transport;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use execution::Execution;
+pub(crate) use execution::RaftRuntime;
+pub use memory::{MemoryStorage, Operation as StorageOperation};
+pub use storage::{Batch, Database, DatabaseError, Listing, Space, Storage, StoredFile, Tree};
 pub use transport::{ByteStream, Transport};
 
 /// Microseconds since 1970-01-01 UTC.
@@ -31,15 +40,19 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub transport: Arc<dyn Transport>,
+    pub execution: Execution,
+    pub storage: Arc<dyn Storage>,
 }
 
 impl Ports {
-    /// The machine's own clock and entropy, and TCP.
+    /// The machine's own clock, entropy and disk, and TCP.
     pub fn system() -> Self {
         Self {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             transport: Arc::new(transport::TcpTransport),
+            execution: Execution::OwnRuntime,
+            storage: Arc::new(disk::DiskStorage),
         }
     }
 }

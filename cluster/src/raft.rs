@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
+use openraft::rt::deterministic_rng::DeterministicRng;
 use openraft::{EmptyNode, EntryPayload};
+use openraft_rt_tokio::TokioRuntime;
 
 use crate::{DamagedBytes, wire};
 
@@ -29,13 +31,23 @@ impl fmt::Display for Applied {
     }
 }
 
+/// tokio, with random numbers that follow from the seed of [`seeded`].
+type Runtime = DeterministicRng<TokioRuntime>;
+
 openraft::declare_raft_types!(
     pub(crate) Types:
         D = Payload,
         R = Applied,
         NodeId = u64,
         Node = EmptyNode,
+        AsyncRuntime = Runtime,
 );
+
+/// Runs `task` so that all random numbers of the Raft library in it, and in what it spawns, follow from `seed`. The library
+/// spawns nowhere else: it would panic.
+pub(crate) fn seeded<F: Future>(seed: u64, task: F) -> impl Future<Output = F::Output> + use<F> {
+    Runtime::scope(seed, task)
+}
 
 pub(crate) type LeaderId = openraft::alias::CommittedLeaderIdOf<Types>;
 pub(crate) type LogId = openraft::alias::LogIdOf<Types>;

@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::peer::snapshot::Snapshot;
+use crate::ports::storage::off_threads;
 use crate::raft::{self, Applied, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::state::{StateMachine, View};
 use crate::{LogIndex, ShardId};
@@ -219,11 +221,11 @@ impl<S: StateMachine> Replica<S> {
     async fn store(&self, position: Position, state: S, since: Option<LogIndex>) -> io::Result<()> {
         let (checkpoints, shard) = (self.checkpoints.clone(), self.shard);
         let (index, applied_bytes) = (position.last.map(|last| LogIndex(last.index())), position.applied_bytes);
-        let written = tokio::task::spawn_blocking(move || {
+        let storage = Arc::clone(&checkpoints.storage);
+        let written = off_threads(&*storage, move || {
             checkpoints.write(shard, position.last, &position.membership, &state.pages(), since)
         })
-        .await
-        .map_err(io::Error::other)?
+        .await?
         .map_err(io::Error::other)?;
         let mut current = self.position.lock();
         current.checkpoint = index;

@@ -1,7 +1,7 @@
 //! A local replica of a shard, as the application uses it: propose, read, follow the feed, watch the leadership.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::ReadPolicy;
@@ -10,6 +10,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::FeedReader;

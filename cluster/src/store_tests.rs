@@ -1,6 +1,7 @@
 //! The Raft library's own conformance suite over the real stores, and reopening them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -14,7 +15,9 @@ use crate::checkpoint::CheckpointStore;
 use crate::log::{GroupLog, LogError, LogStore};
 use crate::raft::{Entry, LeaderId, LogId, Payload, Types, Vote};
 use crate::replica::{Replica, ReplicaStore};
-use crate::{DamagedBytes, LogIndex, Page, PageContent, PageId, PageTable, ShardId, StateMachine};
+use crate::{
+    DamagedBytes, LogIndex, MemoryStorage, Page, PageContent, PageId, PageTable, Ports, ShardId, StateMachine, Storage,
+};
 
 const SHARD: ShardId = ShardId(1);
 
@@ -56,18 +59,26 @@ impl StateMachine for Payloads {
     }
 }
 
-struct Stores;
+fn disk() -> Arc<dyn Storage> {
+    Ports::system().storage
+}
+
+/// Stores on a storage of their own, and where there.
+struct Stores<F>(F);
 
 struct Opened {
-    _directory: TempDir,
+    _directory: Option<TempDir>,
     _log: LogStore,
 }
 
-impl StoreBuilder<Types, GroupLog, ReplicaStore<Payloads>, Opened> for Stores {
+impl<F> StoreBuilder<Types, GroupLog, ReplicaStore<Payloads>, Opened> for Stores<F>
+where
+    F: Fn() -> (Arc<dyn Storage>, PathBuf, Option<TempDir>) + Send + Sync + 'static,
+{
     async fn build(&self) -> Result<(Opened, GroupLog, ReplicaStore<Payloads>), StorageError<Types>> {
-        let directory = tempfile::tempdir().unwrap();
-        let log = LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
-        let checkpoints = CheckpointStore::open(&directory.path().join("state")).unwrap();
+        let (storage, path, directory) = self.0();
+        let log = LogStore::open(Arc::clone(&storage), &path.join("log"), 1 << 30).unwrap();
+        let checkpoints = CheckpointStore::open(storage, &path.join("state")).unwrap();
         let group = log.group(SHARD).unwrap();
         let replica = Replica::open(SHARD, checkpoints).unwrap();
         Ok((Opened { _directory: directory, _log: log }, group, ReplicaStore(replica)))
@@ -76,7 +87,16 @@ impl StoreBuilder<Types, GroupLog, ReplicaStore<Payloads>, Opened> for Stores {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stores_pass_the_conformance_suite() {
-    Suite::test_all(Stores).await.unwrap();
+    let on_disk = || {
+        let directory = tempfile::tempdir().unwrap();
+        (disk(), directory.path().to_owned(), Some(directory))
+    };
+    Suite::test_all(Stores(on_disk)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_stores_pass_the_conformance_suite_in_memory() {
+    Suite::test_all(Stores(|| (Arc::new(MemoryStorage::new()) as _, PathBuf::from("/node"), None))).await.unwrap();
 }
 
 fn entry(term: u64, index: u64, payload: &'static [u8]) -> Entry {
@@ -100,7 +120,7 @@ async fn terms(log: &mut GroupLog) -> Vec<(u64, u64)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
     let directory = tempfile::tempdir().unwrap();
-    let reopen = || LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+    let reopen = || LogStore::open(disk(), &directory.path().join("log"), 1 << 30).unwrap();
 
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
@@ -110,7 +130,7 @@ async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
     append(&mut other, vec![entry(7, 0, b"other")]).await;
     log.truncate_after(Some(LogId::new(LeaderId { term: 1, node_id: 1 }, 5))).await.unwrap();
     drop((log, other));
-    store.close();
+    store.close().await;
     drop(store);
 
     let store = reopen();
@@ -122,7 +142,7 @@ async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
     log.note_samples(b"samples".to_vec());
     log.purge(LogId::new(LeaderId { term: 1, node_id: 1 }, 2)).await.unwrap();
     drop(log);
-    store.close();
+    store.close().await;
     drop(store);
 
     let store = reopen();
@@ -133,7 +153,7 @@ async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
     log.purge(LogId::new(LeaderId { term: 2, node_id: 1 }, 100)).await.unwrap();
     append(&mut log, vec![entry(2, 101, b"third")]).await;
     drop(log);
-    store.close();
+    store.close().await;
     drop(store);
 
     let store = reopen();
@@ -143,14 +163,14 @@ async fn a_reopened_log_has_its_entries_votes_truncations_purges_and_samples() {
     assert_eq!(log.first_index(), 101);
     assert_eq!(log.samples(), b"samples");
     assert_eq!(terms(&mut store.group(ShardId(2)).unwrap()).await, vec![(7, 0)]);
-    store.close();
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory() {
     static PAYLOAD: [u8; 100_000] = [7; 100_000];
     let directory = tempfile::tempdir().unwrap();
-    let store = LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+    let store = LogStore::open(disk(), &directory.path().join("log"), 1 << 30).unwrap();
     let mut log = store.group(SHARD).unwrap();
     for round in 0..10 {
         let entries = (0..10).map(|offset| entry(1, round * 10 + offset, &PAYLOAD)).collect::<Vec<_>>();
@@ -160,13 +180,13 @@ async fn entries_are_readable_before_they_are_durable_and_after_they_left_memory
         durable.await.unwrap().unwrap();
     }
     assert_eq!(terms(&mut log).await, (0..100).map(|index| (1, index)).collect::<Vec<_>>());
-    store.close();
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_that_a_newer_leader_did_not_commit_go_with_the_purge() {
     let directory = tempfile::tempdir().unwrap();
-    let reopen = || LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+    let reopen = || LogStore::open(disk(), &directory.path().join("log"), 1 << 30).unwrap();
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
     log.save_vote(&Vote::new(3, 1)).await.unwrap();
@@ -177,14 +197,14 @@ async fn entries_that_a_newer_leader_did_not_commit_go_with_the_purge() {
     append(&mut log, vec![entry(2, 6, b"behind it")]).await;
     assert_eq!(terms(&mut log).await, vec![(2, 6)]);
     drop(log);
-    store.close();
+    store.close().await;
     drop(store);
 
     let store = reopen();
     let mut log = store.group(SHARD).unwrap();
     assert_eq!(terms(&mut log).await, vec![(2, 6)]);
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(3, 1)));
-    store.close();
+    store.close().await;
 }
 
 const ACKNOWLEDGED: &[u8] = b"acknowledged";
@@ -193,7 +213,7 @@ const ACKNOWLEDGED: &[u8] = b"acknowledged";
 /// killed process leaves.
 async fn killed_store() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let store = LogStore::open(&directory.path().join("log"), 1 << 30).unwrap();
+    let store = LogStore::open(disk(), &directory.path().join("log"), 1 << 30).unwrap();
     let mut log = store.group(SHARD).unwrap();
     for index in 0..3 {
         append(&mut log, vec![entry(1, index, ACKNOWLEDGED)]).await;
@@ -207,7 +227,7 @@ async fn killed_store() -> TempDir {
             }
         }
     }
-    store.close();
+    store.close().await;
     killed
 }
 
@@ -221,9 +241,9 @@ fn last_entry(directory: &TempDir) -> (PathBuf, usize) {
 }
 
 async fn reopened(directory: &TempDir) -> Result<usize, LogError> {
-    let store = LogStore::open(&directory.path().join("log"), 1 << 30)?;
+    let store = LogStore::open(disk(), &directory.path().join("log"), 1 << 30)?;
     let entries = terms(&mut store.group(SHARD)?).await.len();
-    store.close();
+    store.close().await;
     Ok(entries)
 }
 
@@ -281,7 +301,7 @@ fn a_checkpoint_restores_its_pages_and_a_flipped_byte_is_noticed() {
     let large: Bytes = (0..300_000u32).map(|byte| byte.to_le_bytes()[0]).collect::<Vec<_>>().into();
     state.apply(LogIndex(1), &large);
     state.apply(LogIndex(2), &Bytes::from_static(b"small"));
-    let store = CheckpointStore::open(directory.path()).unwrap();
+    let store = CheckpointStore::open(disk(), directory.path()).unwrap();
     let last = |index| Some(LogId::new(LeaderId { term: 1, node_id: 1 }, index));
     store.write(SHARD, last(2), &crate::raft::StoredMembership::default(), &state.pages(), None).unwrap();
     state.apply(LogIndex(3), &Bytes::from_static(b"later"));
@@ -312,7 +332,7 @@ fn a_damaged_database_gives_a_true_state_or_none() {
     const CHECKPOINTS: u64 = 6;
     const POSITIONS: usize = 24;
     let directory = tempfile::tempdir().unwrap();
-    let store = CheckpointStore::open(directory.path()).unwrap();
+    let store = CheckpointStore::open(disk(), directory.path()).unwrap();
     let position = |index| Some(LogId::new(LeaderId { term: 1, node_id: 1 }, index));
     for index in 1..=CHECKPOINTS {
         let since = (index > 1).then(|| LogIndex(10 * (index - 1)));
@@ -332,7 +352,7 @@ fn a_damaged_database_gives_a_true_state_or_none() {
         std::fs::create_dir(&state).unwrap();
         std::fs::write(state.join("conf"), &settings).unwrap();
         std::fs::write(state.join("db"), bytes).unwrap();
-        let Ok(Some(read)) = CheckpointStore::open(&state).unwrap().read(SHARD) else { continue };
+        let Ok(Some(read)) = CheckpointStore::open(disk(), &state).unwrap().read(SHARD) else { continue };
         let index = read.last.unwrap().index();
         let restored = Payloads::restore(&mut read.pages.into_iter()).unwrap();
         let hash = |state: &Payloads| crate::state::state_hash(&state.pages());

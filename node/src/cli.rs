@@ -51,7 +51,7 @@ struct Arguments {
 enum Subject {
     /// Run one node of a cluster
     Node(node::NodeArguments),
-    /// Start a three-node cluster on this machine and play a city into it
+    /// Start a cluster of three nodes on this machine and play a city into it
     Dev(dev::DevArguments),
     /// Look at the cluster
     Cluster(ClientCommand<cluster::ClusterCommand>),

@@ -1,4 +1,4 @@
-//! `kvarter dev`: a real three-node cluster on this machine, with a city played into it.
+//! `kvarter dev`: a real cluster, by default of three nodes, on this machine, with a city played into it.
 //!
 //! Start at [`run`]. `home` is the data directory, `fleet` the node processes, `formation` waits for them to become a
 //! cluster, `play` plays the city; `session` drives them. `figures` looks at the cluster, `status`, `summary` and `console`
@@ -25,7 +25,7 @@ use kvarter_simulator::{ReplaySpan, Speed};
 use tokio::task::JoinSet;
 
 use crate::cli::duration;
-pub use home::{Authority, Home, HomeOptions, NODES, NodeAddresses};
+pub use home::{Authority, Home, HomeOptions, NodeAddresses};
 use interrupt::{Interrupts, Signals};
 use play::Play;
 use session::{Ending, Session};
@@ -47,7 +47,7 @@ find this cluster when they are called from the same directory.
 A replay that is over leaves the cluster running until Ctrl-C, unless --json or --for is given: \
 then the program ends with it.";
 
-/// Start a three-node cluster on this machine and play a city into it
+/// Start a cluster of three nodes on this machine and play a city into it
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DevArguments {
@@ -78,6 +78,9 @@ pub struct DevArguments {
     /// Which town to build
     #[arg(long, value_name = "N", default_value_t = 7, conflicts_with = "replay")]
     seed: u64,
+    /// Nodes of a new cluster; an existing one keeps its number
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=home::NODES_MAX))]
+    nodes: u64,
     /// Shards of a new cluster; an existing one keeps its number
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
     shards: u32,
@@ -93,7 +96,9 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     let mut listeners = JoinSet::new();
     listeners.spawn(Signals::catch()?.forward(interrupts.clone()));
 
-    let options = HomeOptions { clean: arguments.clean, shards: arguments.shards, random: &*Ports::system().random };
+    let random = &*Ports::system().random;
+    let DevArguments { clean, nodes, shards, .. } = arguments;
+    let options = HomeOptions { clean, nodes, shards, random };
     let home = Home::open(&arguments.data, &options)?;
     home.check_addresses()?;
     let play = match &arguments.replay {

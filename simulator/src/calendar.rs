@@ -68,6 +68,11 @@ pub(crate) fn moment_of(day: i64, hour: f64) -> Timestamp {
     at(day * 86_400 + second - i64::from(offset.seconds()))
 }
 
+/// Local days from 1970-01-01 to `date`, as [`LocalTime::day`] counts them.
+pub(crate) fn days_since_epoch(date: Date) -> i64 {
+    i64::from((date - jiff::civil::date(1970, 1, 1)).get_days())
+}
+
 /// The public holidays of Denmark since 2024, when Great Prayer Day was given up.
 fn is_holiday(date: Date) -> bool {
     let fixed = [(1, 1), (12, 25), (12, 26)];
@@ -115,6 +120,13 @@ mod tests {
             let local = LocalTime::of(moment);
             assert_eq!((local.day, local.hour.to_bits()), (day, 7.25_f64.to_bits()));
         }
+    }
+
+    #[test]
+    fn a_date_is_the_day_on_which_it_is_lived() {
+        let day = days_since_epoch(date(2026, 6, 21));
+        assert_eq!(moment_of(day, 0.0), "2026-06-20T22:00:00Z".parse().unwrap());
+        assert_eq!(LocalTime::of(moment_of(day, 12.0)).day, day);
     }
 
     #[test]

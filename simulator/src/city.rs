@@ -1,10 +1,14 @@
 //! A simulated city: when its devices report, what becomes of their reports, and how they obey.
 //!
 //! Start at [`City::report_next`]. `plan` says where devices are, `beat` when they report, `reports` what waits; what they
-//! report stands in `measure`. All of it is a function of seed, start and orders: no clock, no shared random numbers.
+//! report stands in `measure`, what people report in `complaints`. `light` watches the lamps of a city. All of it is a function of seed, start and orders: no clock, no shared random numbers.
 pub(crate) mod beat;
+mod complaints;
+pub(crate) mod light;
 pub(crate) mod plan;
 mod reports;
+
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,7 +24,9 @@ use crate::scenario::{Course, Scenario};
 use crate::setpoints::{Account, Setpoints};
 use crate::signal::{Signal, SimulatedKind, TimedReading, Value};
 use beat::Beat;
-use plan::{Ordinal, Plan};
+use complaints::{Complaint, complaints};
+use light::{LightAccount, LightFigures};
+use plan::{District, Ordinal, Plan};
 use reports::{Delayed, Restarting};
 
 /// Skies of the last minutes, by minute.
@@ -45,6 +51,9 @@ pub(crate) struct City {
     skies: [Option<(i64, Sky)>; SKIES],
     /// Orders taken so far.
     orders: i64,
+    /// The districts whose devices report; none: all.
+    played: Option<BTreeSet<District>>,
+    light: Option<LightAccount>,
 }
 
 /// One report of a device.
@@ -80,11 +89,42 @@ impl City {
             chargers: chargers.collect(),
             skies: [None; SKIES],
             orders: 0,
+            played: None,
+            light: None,
             seed,
             plan,
             usual,
             course,
         }
+    }
+
+    /// The same city of which only the devices of these districts report.
+    pub(crate) fn only(mut self, districts: BTreeSet<District>) -> Self {
+        self.played = Some(districts);
+        self
+    }
+
+    /// The same city with an account of its light.
+    pub(crate) fn with_light(mut self, account: LightAccount) -> Self {
+        self.light = Some(account);
+        self
+    }
+
+    /// What the lamps took and gave before `until`, by district; empty without an account.
+    pub(crate) fn light(&mut self, until: Timestamp) -> Vec<LightFigures> {
+        self.watch_light(until);
+        self.light.as_ref().map(LightAccount::figures).unwrap_or_default()
+    }
+
+    fn watch_light(&mut self, until: Timestamp) {
+        if let Some(mut account) = self.light.take() {
+            account.advance(until, self);
+            self.light = Some(account);
+        }
+    }
+
+    fn is_played(&self, kind: SimulatedKind, ordinal: Ordinal) -> bool {
+        self.played.as_ref().is_none_or(|districts| districts.contains(&self.plan.district(kind, ordinal)))
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -101,6 +141,7 @@ impl City {
     /// Makes the report that is due next, or delivers the delayed reading.
     pub(crate) fn report_next(&mut self, readings: &mut Vec<TimedReading>) {
         let Some(due) = self.next_due() else { return };
+        self.watch_light(due);
         self.registers.extend(due, &self.course);
         if self.delayed.due() == Some(due) {
             readings.extend(self.delayed.take());
@@ -148,6 +189,7 @@ impl City {
         if obedience == Obedience::Ignored {
             return obedience;
         }
+        self.watch_light(at);
         self.registers.extend(at, &self.course);
         self.settle(device, at);
         let signal = match wish {
@@ -203,6 +245,12 @@ impl City {
     fn report(&mut self, report: &Report<'_>, readings: &mut Vec<TimedReading>) {
         let Report { kind, ordinal, due, interval, .. } = *report;
         let Some(first) = report.signals.first() else { return };
+        if !self.is_played(kind, ordinal) {
+            return;
+        }
+        if kind == SimulatedKind::CitizenReports {
+            return self.complain(ordinal, due, readings);
+        }
         let device = self.plan.device(kind, ordinal);
         let remoteness = self.plan.remoteness(self.plan.district(kind, ordinal));
         // What runs on the grid is silent without it.
@@ -227,6 +275,24 @@ impl City {
         for number in 1..=missed {
             let moment = due - interval * number;
             self.measure(report, moment, moment, readings);
+        }
+    }
+
+    /// Appends what people report on a channel: each report is observed at a moment of its own.
+    fn complain(&mut self, channel: Ordinal, due: Timestamp, readings: &mut Vec<TimedReading>) {
+        let sky = self.sky(due);
+        let device = self.plan.device(SimulatedKind::CitizenReports, channel);
+        let mut observed = due;
+        for (number, Complaint { service, place }) in (0..).zip(complaints(self, channel, due, &sky)) {
+            let id =
+                Draw::new(self.seed, Subject::Report, device.0, due.as_microsecond() + number).below(u32::MAX - 1) + 1;
+            let values = [
+                (Signal::ReportServiceCode, Signal::ReportServiceCode.choice(service).unwrap_or(Value::Poison)),
+                (Signal::ReportLocation, Value::Point(place)),
+                (Signal::ReportRequestId, Value::Label(id)),
+            ];
+            readings.extend(values.map(|(signal, value)| TimedReading { observed, device, signal, value }));
+            observed += SignedDuration::from_micros(1);
         }
     }
 
@@ -284,7 +350,7 @@ impl City {
         let (kind, ordinal) = self.plan.role(DeviceIndex(number));
         let remoteness = self.plan.remoteness(self.plan.district(kind, ordinal));
         let [from, to] = restart.part;
-        if is_on_radio(kind) || remoteness < from || remoteness >= to {
+        if is_on_radio(kind) || remoteness < from || remoteness >= to || !self.is_played(kind, ordinal) {
             return;
         }
         let own = self.beats.iter().filter(|beat| beat.kind == kind);
@@ -325,7 +391,9 @@ impl City {
 fn beats(plan: &Plan, signals: &[Signal], start: Timestamp) -> Vec<Beat> {
     let mut beats: Vec<Beat> = Vec::new();
     for signal in signals {
-        let (kind, interval) = (signal.kind(), signal.interval());
+        let kind = signal.kind();
+        let interval =
+            if kind == SimulatedKind::CitizenReports { complaints::LOOK_INTERVAL } else { signal.interval() };
         match beats.iter_mut().find(|beat| beat.kind == kind && beat.interval() == interval) {
             Some(beat) => beat.signals.push(*signal),
             None if plan.count(kind) > 0 => {
@@ -347,6 +415,7 @@ fn echo(signal: Signal) -> impl Iterator<Item = Signal> {
         Signal::SolarPowerLimit => &[Signal::SolarActivePower],
         Signal::MeterConnected => &[Signal::MeterPower],
         Signal::CrossingCurrentTimePlan => &[Signal::CrossingCycleLength],
+        Signal::PumpSpeed => &[Signal::PumpFlow, Signal::PumpPower],
         _ => &[],
     };
     std::iter::once(signal).chain(follows.iter().copied())

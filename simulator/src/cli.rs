@@ -3,6 +3,8 @@ mod compare;
 mod compare_data;
 mod count;
 mod load;
+mod measurement;
+mod merit;
 mod run;
 mod scale;
 
@@ -34,6 +36,7 @@ enum Command {
     Load(load::LoadArgs),
     Compare(compare::CompareArgs),
     Scale(scale::ScaleArgs),
+    Merit(merit::MeritArgs),
     Count(count::CountArgs),
     CompareData(compare_data::CompareDataArgs),
 }
@@ -45,6 +48,7 @@ impl Cli {
             Command::Load(args) => args.run().await,
             Command::Compare(args) => args.run().await,
             Command::Scale(args) => args.run().await,
+            Command::Merit(args) => args.run().await,
             Command::Count(args) => args.run(),
             Command::CompareData(args) => args.run(),
         }

@@ -19,19 +19,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kvarter_api::ApiError;
+use kvarter_api::{ApiError, ConnectError};
 
 use crate::enroll::EnrollError;
 use crate::resources::UsageError;
 use drive::WriteError;
 pub use entries::EntriesFigures;
 use etcd::EtcdCluster;
-use kvarter::KvarterCluster;
+use kvarter::{ClusterSize, KvarterCluster};
 pub use payload::Payload;
-pub use plan::{ComparePlan, Setting};
+pub use plan::{ComparePlan, Part, Setting};
 pub use report::{Comparison, Contrast, Round};
 use system::{Clients, System};
-pub use turn::{PhaseFigures, RequestShape, RequestShapes, TurnFigures};
+pub use turn::{PhaseFigures, RateFigures, RequestShape, RequestShapes, TurnFigures};
 
 /// Time for a system to write after its processes were started.
 const START_MAX: Duration = Duration::from_secs(180);
@@ -62,6 +62,8 @@ pub enum CompareError {
     Enroll(#[from] EnrollError),
     #[error(transparent)]
     Api(#[from] ApiError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error(transparent)]
     Usage(#[from] UsageError),
 }
@@ -94,32 +96,36 @@ impl ComparePlan {
         process::find(&self.kvarter, kvarter::HINT).await?;
         process::find(&self.etcd, etcd::HINT).await?;
         let mut comparison = Comparison::new(self);
-        // Kvarter first: its certificates are etcd's too.
-        tell.tell("seeking the best way to use each");
-        let mut system = self.kvarter().await?;
-        let kvarter_shapes = turn::search(&mut system, self, false, tell).await?;
-        system.pause().await?;
-        drop(system);
-        let certificates = self.keep_certificates()?;
-        let mut system = self.etcd(&certificates).await?;
-        let etcd_shapes = turn::search(&mut system, self, true, tell).await?;
-        system.pause().await?;
-        drop(system);
-        for number in 1..=self.rounds {
-            tell.tell(&format!("round {number} of {}", self.rounds));
+        let certificates = self.certificates().await?;
+        let has_turns = self.measures(Part::Rates) || self.measures(Part::Failover);
+        if self.measures(Part::Rates) {
+            tell.tell("seeking the best way to use each");
+            let mut system = self.kvarter().await?;
+            let kvarter = turn::search(&mut system, self, false, tell).await?;
+            system.pause().await?;
+            drop(system);
             let mut system = self.etcd(&certificates).await?;
-            let etcd = turn::take(&mut system, self, &etcd_shapes, tell).await?;
+            let etcd = turn::search(&mut system, self, true, tell).await?;
+            system.pause().await?;
+            drop(system);
+            comparison.shapes = Some(Contrast { kvarter, etcd });
+        }
+        for number in 1..=if has_turns { self.rounds } else { 0 } {
+            tell.tell(&format!("round {number} of {}", self.rounds));
+            let shapes = comparison.shapes.as_ref();
+            let mut system = self.etcd(&certificates).await?;
+            let etcd = turn::take(&mut system, self, shapes.map(|shapes| &shapes.etcd), tell).await?;
             system.pause().await?;
             drop(system);
             let mut system = self.kvarter().await?;
-            let kvarter = turn::take(&mut system, self, &kvarter_shapes, tell).await?;
+            let kvarter = turn::take(&mut system, self, shapes.map(|shapes| &shapes.kvarter), tell).await?;
             system.pause().await?;
+            drop(system);
             comparison.rounds.push(Round { etcd, kvarter });
         }
-        (comparison.etcd_shapes, comparison.kvarter_shapes) = (Some(etcd_shapes), Some(kvarter_shapes));
-        if self.entries > 0 {
+        for number in 1..=if self.measures(Part::Entries) { self.entries_rounds() } else { 0 } {
             let clients = Clients::new(plan::BATCH_CLIENTS, self.entries, self.payload);
-            tell.tell(&format!("{} entries", clients.devices));
+            tell.tell(&format!("{} entries, round {number} of {}", clients.devices, self.entries_rounds()));
             let mut system = self.etcd(&certificates).await?;
             let etcd = entries::measure(&mut system, &clients).await?;
             tell.tell(&format!("etcd: {etcd}"));
@@ -129,25 +135,41 @@ impl ComparePlan {
             let kvarter = entries::measure(&mut system, &clients).await?;
             tell.tell(&format!("kvarter: {kvarter}"));
             system.pause().await?;
-            comparison.entries = Some(Contrast { etcd, kvarter });
+            drop(system);
+            comparison.entries.push(Contrast { etcd, kvarter });
         }
         Ok(comparison)
     }
 
+    fn measures(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    fn entries_rounds(&self) -> u32 {
+        self.rounds.min(plan::ENTRIES_ROUNDS_MAX)
+    }
+
     async fn kvarter(&self) -> Result<KvarterCluster, CompareError> {
-        KvarterCluster::start(&self.kvarter, &self.dir.join(KvarterCluster::NAME), self.shards).await
+        let size = ClusterSize { nodes: plan::NODES, shards: self.shards };
+        KvarterCluster::start(&self.kvarter, &self.dir.join(KvarterCluster::NAME), size).await
     }
 
     async fn etcd(&self, certificates: &Path) -> Result<EtcdCluster, CompareError> {
-        let certificates = self.tls.then_some(certificates);
+        let certificates = self.etcd_tls.then_some(certificates);
         EtcdCluster::start(&self.etcd, &self.dir.join(EtcdCluster::NAME), certificates).await
     }
 
-    /// A copy of the certificates of Kvarter, which makes new ones in every turn.
-    fn keep_certificates(&self) -> Result<PathBuf, CompareError> {
-        let from = KvarterCluster::certificates(&self.dir.join(KvarterCluster::NAME));
+    /// Certificates for etcd: a copy of those of a Kvarter that is started for them alone, since it makes new ones in every
+    /// turn.
+    async fn certificates(&self) -> Result<PathBuf, CompareError> {
         let kept = self.dir.join("tls");
         make_empty(&kept)?;
+        if !self.etcd_tls {
+            return Ok(kept);
+        }
+        let mut system = self.kvarter().await?;
+        system.pause().await?;
+        let from = KvarterCluster::certificates(&self.dir.join(KvarterCluster::NAME));
         let copy = || {
             for file in std::fs::read_dir(&from)? {
                 let file = file?;

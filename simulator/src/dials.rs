@@ -252,7 +252,7 @@ pub enum Obedience {
     Ignored,
 }
 
-/// Devices that live on a battery and a radio. An assumption about each kind.
+/// Devices that live on a battery and a radio, and the phones on which people report. An assumption about each kind.
 pub(crate) fn is_on_radio(kind: SimulatedKind) -> bool {
     matches!(
         kind,
@@ -261,6 +261,7 @@ pub(crate) fn is_on_radio(kind: SimulatedKind) -> bool {
             | SimulatedKind::FloodLevel
             | SimulatedKind::WaterMeter
             | SimulatedKind::HeatMeter
+            | SimulatedKind::CitizenReports
     )
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Subject {
     Cloud,
     Rain,
     Price,
+    /// What people report.
+    Report,
 }
 
 /// A source of random numbers for one question.

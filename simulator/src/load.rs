@@ -2,6 +2,8 @@
 //!
 //! Start at [`Load::prepare`]. A load is made of lanes, one gateway stream each, with devices of their own. A reading counts
 //! from the moment it was due, so a cluster that stalls can not hide behind a generator that waits for it.
+mod calls;
+mod commands;
 mod lane;
 mod ledger;
 mod plan;
@@ -23,10 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::wall_clock;
 use crate::enroll::{EnrollError, open_attached, register};
+pub use calls::CallReport;
+pub use commands::CommandReport;
+use commands::Commands;
 use lane::{Lane, LaneOutcome};
 pub use ledger::{Bits, Ledger, Serial};
 pub use plan::{LoadPlan, PlanError};
-pub use reads::ReadReport;
 use reads::Reads;
 pub(crate) use report::sum_totals;
 pub use report::{LoadOutcome, LoadProgress, LoadReport};
@@ -61,6 +65,7 @@ pub struct Load {
     warm_up: Duration,
     timeline: Timeline,
     reads: Option<Reads>,
+    commands: Option<Commands>,
 }
 
 impl Load {
@@ -87,7 +92,7 @@ impl Load {
             shards.extend(of_devices);
             lanes.push(lane);
         }
-        Ok(Self { plan, lanes, shards, warm_up: Duration::ZERO, timeline, reads: None })
+        Ok(Self { plan, lanes, shards, warm_up: Duration::ZERO, timeline, reads: None, commands: None })
     }
 
     /// The latencies of readings that are due within `warm_up` are not in the report, but for its seconds.
@@ -102,6 +107,15 @@ impl Load {
         let devices = self.plan.device_names().filter_map(|name| name.parse().ok()).collect();
         let reads = Reads { client: client.clone(), devices, reads_per_s };
         Self { reads: (reads_per_s > 0.0).then_some(reads), ..self }
+    }
+
+    /// Issues commands too, so many in a second, to devices that are registered and attached for them.
+    pub async fn with_commands(self, client: &Client, commands_per_s: f64) -> Result<Self, LoadError> {
+        if commands_per_s <= 0.0 {
+            return Ok(self);
+        }
+        let commands = Commands::prepare(client, &self.plan, commands_per_s).await?;
+        Ok(Self { commands: Some(commands), ..self })
     }
 
     /// The shards that the devices belong to.
@@ -131,6 +145,11 @@ impl Load {
             let schedule = Schedule::new(reads.reads_per_s, self.plan.duration, self.warm_up);
             reading.spawn(reads.run(schedule, start, stop.clone()));
         }
+        let mut ordering = JoinSet::new();
+        if let Some(commands) = self.commands {
+            let schedule = Schedule::new(commands.commands_per_s(), self.plan.duration, self.warm_up);
+            ordering.spawn(commands.run(schedule, start, stop.clone(), patience));
+        }
         let mut lanes: Vec<LaneOutcome> = Vec::new();
         let mut ticks = interval(PROGRESS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -145,8 +164,10 @@ impl Load {
                 }
             }
         }
-        let reads = reading.join_all().await.pop();
-        LoadOutcome::merge(lanes, &self.plan, self.shards.len(), self.timeline.summary(), reads)
+        let mut outcome = LoadOutcome::merge(lanes, &self.plan, self.shards.len(), self.timeline.summary());
+        outcome.reads = reading.join_all().await.pop();
+        outcome.commands = ordering.join_all().await.pop();
+        outcome
     }
 }
 

@@ -8,6 +8,7 @@ mod power;
 mod roads;
 mod sky;
 mod waste;
+mod water;
 
 use jiff::Timestamp;
 
@@ -20,6 +21,7 @@ use crate::registers::Registers;
 use crate::scenario::Course;
 use crate::setpoints::Setpoints;
 use crate::signal::{Signal, SimulatedKind, Value};
+pub(crate) use lights::Glow;
 pub(crate) use power::charger_rating_w;
 
 /// What all devices stand in.
@@ -76,7 +78,7 @@ impl<'a> Site<'a> {
             SimulatedKind::Weather => sky::weather_value(self, signal),
             SimulatedKind::AirQuality => sky::air_value(self, signal),
             SimulatedKind::Noise => sky::noise_value(self, signal),
-            SimulatedKind::FloodLevel => sky::flood_value(self, signal),
+            SimulatedKind::FloodLevel => water::flood_value(self, signal),
             SimulatedKind::ElectricityMeter => power::meter_value(self, signal),
             SimulatedKind::EvCharger => power::charger_value(self, signal),
             SimulatedKind::Solar => power::solar_value(self, signal),
@@ -84,6 +86,24 @@ impl<'a> Site<'a> {
             SimulatedKind::HeatMeter => buildings::heat_value(self, signal),
             SimulatedKind::WaterMeter => buildings::water_value(self, signal),
             SimulatedKind::Building => buildings::building_value(self, signal),
+            SimulatedKind::Pump => water::pump_value(self, signal),
+            // People report what they see, when they see it: `city::complaints`.
+            SimulatedKind::CitizenReports => Value::Poison,
+        }
+    }
+
+    /// Whether people who pass by see that something is wrong with the device: a lamp that gives too little light in the dark,
+    /// an overfull bin, water above its alert, a leak.
+    pub(crate) fn is_amiss(&self) -> bool {
+        match self.kind {
+            SimulatedKind::Luminaire => {
+                let glow = self.glow();
+                glow.is_dark && (glow.is_defective || glow.level < glow.minimum)
+            }
+            SimulatedKind::WasteContainer => waste::is_overfull(self),
+            SimulatedKind::FloodLevel => water::is_above_alert(self),
+            SimulatedKind::WaterMeter => buildings::is_leaking(self),
+            _ => false,
         }
     }
 
@@ -97,8 +117,14 @@ impl<'a> Site<'a> {
             SimulatedKind::WaterMeter => buildings::volume_m3(self),
             SimulatedKind::Building => buildings::warmth(self),
             SimulatedKind::Garage => parking::cars(self),
+            SimulatedKind::Pump => water::lowered_m(self),
             _ => 0.0,
         }
+    }
+
+    /// How a lamp shines; the site is one of a lamp.
+    pub(crate) fn glow(&self) -> Glow {
+        lights::glow(self)
     }
 
     /// Another device at the same moment.

@@ -52,7 +52,7 @@ pub(crate) enum Wish {
 }
 
 /// Attributes that the catalog lets people wish for.
-const WRITABLE: [Signal; 14] = [
+const WRITABLE: [Signal; 15] = [
     Signal::LuminaireDimmingLevel,
     Signal::LuminaireMinimumLevel,
     Signal::CabinetWorkingMode,
@@ -67,6 +67,7 @@ const WRITABLE: [Signal; 14] = [
     Signal::WaterValveOpen,
     Signal::BuildingTemperatureSetpoint,
     Signal::BuildingVentilationMode,
+    Signal::PumpSpeed,
 ];
 
 impl Order {
@@ -82,6 +83,7 @@ impl Order {
             (SimulatedKind::Battery, "set_power") => number("power", Signal::BatteryPowerSetpoint),
             (SimulatedKind::Building, "set_temperature") => number("setpoint", Signal::BuildingTemperatureSetpoint),
             (SimulatedKind::Solar, "set_power_limit") => number("limit", Signal::SolarPowerLimit),
+            (SimulatedKind::Pump, "set_speed") => number("speed", Signal::PumpSpeed),
             (SimulatedKind::ElectricityMeter, "set_disconnector") => {
                 Ok(Wish::Set(Signal::MeterConnected, Value::Boolean(self.boolean("closed")?)))
             }

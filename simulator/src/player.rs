@@ -13,6 +13,7 @@ mod outbox;
 mod pace;
 mod report;
 mod stage;
+mod steps;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use lane::Lane;
 pub use pace::{NotASpeed, Speed};
 pub use report::{PlayReport, PlayStatus};
 use stage::Stage;
+pub use steps::{PlayEnded, StepDone, Steps, StepsInPlay};
 
 /// How to play a world.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +77,21 @@ impl Player {
     /// Plays until the world ends or `stop`, then waits, within the patience, until everything that was sent has its outcome
     /// and the devices have been left alone for a second. `status` follows.
     pub async fn run(self, stop: &CancellationToken, status: &watch::Sender<PlayStatus>) -> PlayReport {
-        Stage::new(self.world, self.catalog, (self.lanes, self.seating), self.options).play(stop, status).await
+        self.stage().play(stop, status).await
+    }
+
+    /// The same, as far as `steps` lead it; the speed does not matter then.
+    pub async fn run_in_steps(
+        self,
+        steps: StepsInPlay,
+        stop: &CancellationToken,
+        status: &watch::Sender<PlayStatus>,
+    ) -> PlayReport {
+        self.stage().led_by(steps).play(stop, status).await
+    }
+
+    fn stage(self) -> Stage {
+        Stage::new(self.world, self.catalog, (self.lanes, self.seating), self.options)
     }
 }
 

@@ -87,8 +87,9 @@ impl Preset {
     /// sources give them: Copenhagen's electricity meters and buses.
     pub(crate) fn counts(self) -> Counts {
         use SimulatedKind::{
-            AirQuality, Battery, Building, Bus, Cabinet, ElectricityMeter, EvCharger, FloodLevel, Garage, HeatMeter,
-            Luminaire, Noise, ParkingBay, Solar, TrafficFlowSensor, TrafficSignal, WasteContainer, WaterMeter, Weather,
+            AirQuality, Battery, Building, Bus, Cabinet, CitizenReports, ElectricityMeter, EvCharger, FloodLevel,
+            Garage, HeatMeter, Luminaire, Noise, ParkingBay, Pump, Solar, TrafficFlowSensor, TrafficSignal,
+            WasteContainer, WaterMeter, Weather,
         };
         match self {
             Self::Village => Counts::only(&[
@@ -111,6 +112,8 @@ impl Preset {
                 (HeatMeter, 80),
                 (WaterMeter, 80),
                 (Building, 8),
+                (Pump, 4),
+                (CitizenReports, 4),
             ]),
             Self::Odense => Counts::only(&[
                 (Luminaire, 25_000),
@@ -137,6 +140,8 @@ impl Preset {
                 (HeatMeter, 71_000),
                 (WaterMeter, 10_000),
                 (Building, 250),
+                (Pump, 15),
+                (CitizenReports, 20),
             ]),
             Self::Aarhus => Counts::only(&[
                 // 29,000 renewed by 2018 and 20,000 left (City of Aarhus).
@@ -167,6 +172,8 @@ impl Preset {
                 (HeatMeter, 53_500),
                 (WaterMeter, 20_000),
                 (Building, 500),
+                (Pump, 25),
+                (CitizenReports, 30),
             ]),
             Self::Copenhagen => Counts::only(&[
                 // Half of them were replaced with 20,000 (Citylab, 2015).
@@ -196,6 +203,8 @@ impl Preset {
                 (HeatMeter, 35_000),
                 (WaterMeter, 60_000),
                 (Building, 1_000),
+                (Pump, 60),
+                (CitizenReports, 50),
             ]),
         }
     }

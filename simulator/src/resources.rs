@@ -86,14 +86,21 @@ pub struct NodeProcesses {
 pub struct NodeProcess {
     pub id: u64,
     pub pid: u32,
+    /// Host and port of its public API.
+    pub api_address: String,
 }
 
 impl NodeProcesses {
-    /// `fleet_file` is what `kvarter dev` writes: a JSON array of nodes with `id` and `pid`.
+    /// `fleet_file` is what `kvarter dev` writes: a JSON array of nodes with `id`, `pid` and `api_address`.
     pub fn open(fleet_file: &Path) -> Result<Self, UsageError> {
         let processes = Self { fleet_file: fleet_file.to_owned() };
         processes.current()?;
         Ok(processes)
+    }
+
+    /// Where the cluster lives: the directory of the fleet file.
+    pub fn dir(&self) -> &Path {
+        self.fleet_file.parent().unwrap_or(Path::new("."))
     }
 
     /// The nodes by id. Read again for each use: a node that ended comes back with another process.
@@ -139,8 +146,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("fleet.json");
         assert!(matches!(NodeProcesses::open(&file), Err(UsageError::NoFleet { .. })));
-        fs::write(&file, r#"[{"id": 2, "pid": 9, "api_address": "a"}, {"id": 1, "pid": 8}]"#).unwrap();
-        let nodes = NodeProcesses::open(&file).unwrap().current().unwrap();
-        assert_eq!(nodes, [NodeProcess { id: 1, pid: 8 }, NodeProcess { id: 2, pid: 9 }]);
+        fs::write(&file, r#"[{"id": 2, "pid": 9, "api_address": "a"}, {"id": 1, "pid": 8, "api_address": "b"}]"#)
+            .unwrap();
+        let processes = NodeProcesses::open(&file).unwrap();
+        let node = |id, pid, api_address: &str| NodeProcess { id, pid, api_address: api_address.to_owned() };
+        assert_eq!(processes.current().unwrap(), [node(1, 8, "b"), node(2, 9, "a")]);
+        assert_eq!(processes.dir(), dir.path());
     }
 }

@@ -1,7 +1,8 @@
-//! How the cost of a reading grows with the devices that are registered, and the throughput with the shards.
+//! How the cost of a reading grows with the devices that are registered, and the throughput with nodes and shards.
 //!
-//! Start at [`ScalePlan::run`]. Every figure is of a fresh cluster of three nodes on this machine, driven by the clients of the
-//! comparison. The number of nodes is not varied: a development cluster has three.
+//! Start at [`ScalePlan::run`]. Every figure is of a fresh cluster on this machine, of three nodes where their number is not
+//! what varies, driven by the clients of the comparison. Nodes on one machine share its processors and its disk: more of them
+//! show what they cost, not what they would bring on machines of their own.
 mod page;
 
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::compare::drive::Pace;
-use crate::compare::kvarter::KvarterCluster;
+use crate::compare::kvarter::{ClusterSize, KvarterCluster};
 use crate::compare::system::{Clients, System};
 use crate::compare::turn::measure;
 use crate::compare::{CompareError, Payload, PhaseFigures, RequestShape, Tell};
@@ -31,9 +32,12 @@ pub struct ScalePlan {
     pub devices: Vec<usize>,
     /// The rate at which their readings are measured.
     pub readings_per_s: f64,
+    /// Numbers of nodes to measure the throughput of; shards have three replicas where there are so many nodes.
+    pub nodes: Vec<u32>,
     /// Numbers of shards to measure the throughput of.
     pub shards: Vec<u32>,
-    /// Shards of the clusters with many devices, and devices of the clusters with many shards.
+    /// What they are where they do not vary.
+    pub nodes_fixed: u32,
     pub shards_fixed: u32,
     pub devices_fixed: usize,
 }
@@ -44,9 +48,19 @@ pub struct DevicesFigures {
     pub devices: usize,
     /// Until all were registered and attached.
     pub prepare_s: f64,
-    /// Of one node, the mean of three, after the phase.
+    /// Of one node, the mean of all, after the phase.
     pub resident_bytes_per_node: f64,
     /// At the rate of the plan.
+    #[serde(flatten)]
+    pub phase: PhaseFigures,
+}
+
+/// What a number of nodes can do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodesFigures {
+    pub nodes: u32,
+    pub resident_bytes_per_node: f64,
+    /// As fast as it goes.
     #[serde(flatten)]
     pub phase: PhaseFigures,
 }
@@ -67,9 +81,11 @@ pub struct Scale {
     pub readings_per_batch: u32,
     pub phase_s: f64,
     pub warm_up_s: f64,
+    pub nodes_fixed: u32,
     pub shards_fixed: u32,
     pub devices_fixed: usize,
     pub by_devices: Vec<DevicesFigures>,
+    pub by_nodes: Vec<NodesFigures>,
     pub by_shards: Vec<ShardsFigures>,
 }
 
@@ -82,27 +98,38 @@ impl ScalePlan {
             readings_per_batch: READINGS_PER_BATCH,
             phase_s: self.duration.as_secs_f64(),
             warm_up_s: self.warm_up.as_secs_f64(),
+            nodes_fixed: self.nodes_fixed,
             shards_fixed: self.shards_fixed,
             devices_fixed: self.devices_fixed,
             by_devices: Vec::new(),
+            by_nodes: Vec::new(),
             by_shards: Vec::new(),
         };
         for &devices in &self.devices {
             let pace = Pace::Steady { records_per_s: self.readings_per_s };
-            let figures = self.measure(self.shards_fixed, devices, pace).await?;
+            let size = ClusterSize { nodes: self.nodes_fixed, shards: self.shards_fixed };
+            let figures = self.measure(size, devices, pace).await?;
             tell.tell(&format!("{devices} devices, prepared in {:.1} s: {}", figures.prepare_s, figures.phase));
             scale.by_devices.push(figures);
         }
+        for &nodes in &self.nodes {
+            let size = ClusterSize { nodes, shards: self.shards_fixed };
+            let DevicesFigures { phase, resident_bytes_per_node, .. } =
+                self.measure(size, self.devices_fixed, Pace::Saturating).await?;
+            tell.tell(&format!("{nodes} nodes: {phase}"));
+            scale.by_nodes.push(NodesFigures { nodes, resident_bytes_per_node, phase });
+        }
         for &shards in &self.shards {
-            let DevicesFigures { phase, .. } = self.measure(shards, self.devices_fixed, Pace::Saturating).await?;
+            let size = ClusterSize { nodes: self.nodes_fixed, shards };
+            let DevicesFigures { phase, .. } = self.measure(size, self.devices_fixed, Pace::Saturating).await?;
             tell.tell(&format!("{shards} shards: {phase}"));
             scale.by_shards.push(ShardsFigures { shards, phase });
         }
         Ok(scale)
     }
 
-    async fn measure(&self, shards: u32, devices: usize, pace: Pace) -> Result<DevicesFigures, CompareError> {
-        let mut cluster = KvarterCluster::start(&self.kvarter, &self.dir.join("scale"), shards).await?;
+    async fn measure(&self, size: ClusterSize, devices: usize, pace: Pace) -> Result<DevicesFigures, CompareError> {
+        let mut cluster = KvarterCluster::start(&self.kvarter, &self.dir.join("scale"), size).await?;
         let clients = Clients::new(CLIENTS, devices, Payload::Number);
         let begun = Instant::now();
         let writers = cluster.writers(&clients).await?;

@@ -1,11 +1,14 @@
 //! The simulated city: its devices, what they measure next, and how they obey.
 //!
 //! A world knows no network and no wall clock; the `player` takes it through time.
+mod lit;
+
 use std::path::Path;
 
 use jiff::Timestamp;
 
 use crate::city::City;
+use crate::city::light::LightFigures;
 use crate::city::plan::Plan;
 use crate::device::{DeviceIndex, SimulatedDevice};
 use crate::dials::{Dials, Obedience};
@@ -14,6 +17,8 @@ use crate::preset::{Counts, Preset};
 use crate::replay::{FileTally, Replay, ReplayError, ReplaySpan};
 use crate::scenario::Scenario;
 use crate::signal::{Signal, SimulatedKind, TimedReading};
+use lit::LitDistricts;
+pub use lit::LitPart;
 
 /// What lamps report in a replay.
 const LAMP_SIGNALS: [Signal; 2] = [Signal::LuminaireDimmingLevel, Signal::LuminaireActivePower];
@@ -40,6 +45,7 @@ pub struct World {
 enum Source {
     City(Box<City>),
     Replay(Box<Recorded>),
+    Lit(Box<LitDistricts>),
 }
 
 /// Recorded readings of sensors, and the lamps beside them, which are simulated.
@@ -52,6 +58,13 @@ struct Recorded {
     lights: City,
 }
 
+impl CityOptions {
+    fn counts(&self) -> Counts {
+        let usual = self.preset.counts();
+        self.devices.map_or(usual, |devices| usual.scaled(devices))
+    }
+}
+
 impl World {
     /// The built-in village of `seed`, from the moment `start` on, without end.
     pub fn town(seed: u64, start: Timestamp) -> Self {
@@ -62,12 +75,15 @@ impl World {
 
     /// The city of `options`, from the moment `start` on, without end.
     pub fn city(options: &CityOptions, start: Timestamp) -> Self {
-        let usual = options.preset.counts();
-        let counts = options.devices.map_or(usual, |devices| usual.scaled(devices));
         let CityOptions { seed, preset, dials, scenario, .. } = options;
-        let plan = Plan::new(preset.name(), *seed, preset.centre(), counts);
+        let plan = Plan::new(preset.name(), *seed, preset.centre(), options.counts());
         let city = City::new(*seed, plan, start, &Signal::ALL, dials.clone(), scenario.as_ref());
         Self { source: Source::City(Box::new(city)), start }
+    }
+
+    /// Some districts of the city of `options` with what lighting is about, from the moment `start` on, without end.
+    pub fn lit_part(options: &CityOptions, part: &LitPart, start: Timestamp) -> Self {
+        Self { source: Source::Lit(Box::new(LitDistricts::new(options, part, start))), start }
     }
 
     /// The readings of the files in `dir` that were observed in `span`; without one, those of the traffic file's days.
@@ -88,6 +104,7 @@ impl World {
             Source::Replay(recorded) => {
                 u32::try_from(recorded.devices.len()).expect("a replay has fewer devices than 2^32")
             }
+            Source::Lit(lit) => u32::try_from(lit.devices().len()).expect("a city has fewer devices than 2^32"),
         }
     }
 
@@ -96,6 +113,7 @@ impl World {
         match &self.source {
             Source::City(city) => city.plan().describe(device),
             Source::Replay(recorded) => recorded.devices[device.as_usize()].clone(),
+            Source::Lit(lit) => lit.city().plan().describe(lit.devices()[device.as_usize()]),
         }
     }
 
@@ -103,6 +121,7 @@ impl World {
         match &self.source {
             Source::City(city) => city.plan().role(device).0,
             Source::Replay(recorded) => recorded.devices[device.as_usize()].kind,
+            Source::Lit(lit) => lit.city().plan().role(lit.devices()[device.as_usize()]).0,
         }
     }
 
@@ -119,6 +138,7 @@ impl World {
     pub fn next_due(&self) -> Option<Timestamp> {
         match &self.source {
             Source::City(city) => city.next_due(),
+            Source::Lit(lit) => lit.city().next_due(),
             Source::Replay(recorded) => {
                 let source = recorded.replay.next_due()?;
                 Some(recorded.lights.next_due().map_or(source, |lamps| lamps.min(source)))
@@ -133,6 +153,7 @@ impl World {
             match &mut self.source {
                 Source::City(city) => city.report_next(readings),
                 Source::Replay(recorded) => recorded.report_next(readings),
+                Source::Lit(lit) => lit.report_next(readings),
             }
         }
     }
@@ -147,6 +168,10 @@ impl World {
     ) -> Result<Obedience, OrderRefused> {
         match &mut self.source {
             Source::City(city) => city.execute(device, order, at, readings),
+            Source::Lit(lit) => {
+                let own = lit.devices()[device.as_usize()];
+                lit.with_city(readings, |city, readings| city.execute(own, order, at, readings))
+            }
             Source::Replay(recorded) => {
                 let unknown = || OrderRefused::UnknownAction { action: order.action.clone() };
                 let lamp = recorded.lamp(device).ok_or_else(unknown)?;
@@ -167,6 +192,10 @@ impl World {
         let wish = order::wish(signal, wanted)?;
         match &mut self.source {
             Source::City(city) => Ok(city.obey(device, wish, at, readings)),
+            Source::Lit(lit) => {
+                let own = lit.devices()[device.as_usize()];
+                Ok(lit.with_city(readings, |city, readings| city.obey(own, wish, at, readings)))
+            }
             Source::Replay(recorded) => {
                 let attribute = signal.attribute();
                 let lamp = recorded.lamp(device).ok_or(OrderRefused::NotWritable { attribute })?;
@@ -178,8 +207,25 @@ impl World {
     /// The outcomes that the files of a replay must have; empty for a city.
     pub fn tallies(&self) -> &[FileTally] {
         match &self.source {
-            Source::City(_) => &[],
+            Source::City(_) | Source::Lit(_) => &[],
             Source::Replay(recorded) => recorded.replay.tallies(),
+        }
+    }
+
+    /// What the lamps of a lit part took and gave before `until`, within the time that is watched, by district; empty for other
+    /// worlds.
+    pub fn light(&mut self, until: Timestamp) -> Vec<LightFigures> {
+        match &mut self.source {
+            Source::City(_) | Source::Replay(_) => Vec::new(),
+            Source::Lit(lit) => lit.light(until),
+        }
+    }
+
+    /// Names of the districts of a lit part, in the order of its light; empty for other worlds.
+    pub fn district_names(&self) -> Vec<String> {
+        match &self.source {
+            Source::City(_) | Source::Replay(_) => Vec::new(),
+            Source::Lit(lit) => lit.district_names(),
         }
     }
 }

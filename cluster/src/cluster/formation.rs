@@ -76,7 +76,7 @@ fn adopt<S: StateMachine>(core: &Core<S>, view: &MetaView) -> Result<(), StartEr
     let Some(cluster) = view.cluster else { return Ok(()) };
     if core.peers.cluster() != Some(cluster) {
         let own = identity::DirectoryIdentity { disk: core.peers.own.disk, cluster: Some(cluster) };
-        identity::write(&core.config.data_dir, core.config.node, &own)?;
+        identity::write(&*core.ports.storage, &core.config.data_dir, core.config.node, &own)?;
         core.peers.join(cluster);
     }
     Ok(())

@@ -1,10 +1,9 @@
 //! Who a data directory belongs to: written once, checked at every start.
 
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::{ClusterId, DiskId, NodeId, Ports};
+use crate::ports::storage::read_to_end;
+use crate::{ClusterId, DiskId, NodeId, Ports, Storage};
 
 const FILE: &str = "identity.json";
 
@@ -35,14 +34,15 @@ struct Stored {
 pub(super) fn open(directory: &Path, node: NodeId, ports: &Ports) -> Result<DirectoryIdentity, IdentityError> {
     let path = directory.join(FILE);
     let io = |source| IdentityError::Io { path: path.clone(), source };
-    fs::create_dir_all(directory).map_err(io)?;
-    if !path.exists() {
+    ports.storage.create_directory(directory).map_err(io)?;
+    if !ports.storage.exists(&path).map_err(io)? {
         let identity = DirectoryIdentity { disk: DiskId(ports.random.next_u128()), cluster: None };
-        write(directory, node, &identity)?;
+        write(&*ports.storage, directory, node, &identity)?;
         return Ok(identity);
     }
     let damaged = |reason: String| IdentityError::Damaged { path: path.clone(), reason };
-    let bytes = fs::read(&path).map_err(io)?;
+    let file = ports.storage.open(&path).map_err(io)?;
+    let bytes = read_to_end(&*file).map_err(io)?;
     let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if stored.node != node {
         return Err(IdentityError::OtherNode { path, owner: stored.node, node });
@@ -54,15 +54,19 @@ pub(super) fn open(directory: &Path, node: NodeId, ports: &Ports) -> Result<Dire
 }
 
 /// Stores the identity by writing a new file and renaming it; durable on return.
-pub(super) fn write(directory: &Path, node: NodeId, identity: &DirectoryIdentity) -> Result<(), IdentityError> {
+pub(super) fn write(
+    storage: &dyn Storage,
+    directory: &Path,
+    node: NodeId,
+    identity: &DirectoryIdentity,
+) -> Result<(), IdentityError> {
     let path = directory.join(FILE);
     let io = |source| IdentityError::Io { path: path.clone(), source };
     let stored =
         Stored { node, disk: identity.disk.to_string(), cluster: identity.cluster.map(|cluster| cluster.to_string()) };
     let new = directory.join("identity.json.new");
-    let mut file = File::create(&new).map_err(io)?;
     let bytes = serde_json::to_vec_pretty(&stored).expect("an identity is plain text");
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&new, &path).map_err(io)?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
+    let file = storage.create(&new).map_err(io)?;
+    file.set_length(0).and_then(|()| file.write_at(&bytes, 0)).and_then(|()| file.sync()).map_err(io)?;
+    storage.rename(&new, &path).and_then(|()| storage.sync_directory(directory)).map_err(io)
 }

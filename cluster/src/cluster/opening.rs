@@ -15,9 +15,11 @@ use crate::peer::Peers;
 use crate::peer::network::Network;
 use crate::peer::server::{Door, Groups};
 use crate::peer::snapshot;
+use crate::ports::storage::off_threads;
+use crate::raft;
 use crate::replica::{Replica, ReplicaStore};
 use crate::shard::{Leadership, follow_leadership};
-use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine};
+use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine};
 
 const FETCH_PAUSE: Duration = Duration::from_secs(1);
 /// Leases after which a leader gives up waiting for the others. They elect another one within two.
@@ -28,6 +30,7 @@ pub(super) struct Opening<'a> {
     pub(super) node: NodeId,
     pub(super) log: &'a LogStore,
     pub(super) checkpoints: &'a CheckpointStore,
+    pub(super) ports: &'a Ports,
     pub(super) raft_config: &'a Arc<openraft::Config>,
     pub(super) peers: &'a Arc<Peers>,
     pub(super) groups: &'a Groups,
@@ -54,7 +57,8 @@ impl Opening<'_> {
     pub(super) async fn read<M: StateMachine>(&self, shard: ShardId) -> Result<Stored<M>, StartError> {
         let log = self.log.group(shard)?;
         let checkpoints = self.checkpoints.clone();
-        let replica = tokio::task::spawn_blocking(move || Replica::<M>::open(shard, checkpoints))
+        let storage = Arc::clone(&checkpoints.storage);
+        let replica = off_threads(&*storage, move || Replica::<M>::open(shard, checkpoints))
             .await
             .map_err(|error| StartError::Runtime { reason: error.to_string() })??;
         Ok(Stored { shard, log, replica })
@@ -94,9 +98,9 @@ impl Opening<'_> {
         }
         let network = Network { shard, peers: Arc::clone(self.peers), state: PhantomData };
         let store = ReplicaStore(Arc::clone(&replica));
-        let raft = openraft::Raft::new(self.node.0, Arc::clone(self.raft_config), network, log.clone(), store)
-            .await
-            .map_err(|fatal| raft_error(fatal.to_string()))?;
+        let raft = openraft::Raft::new(self.node.0, Arc::clone(self.raft_config), network, log.clone(), store);
+        let raft =
+            raft::seeded(self.ports.random.next_u64(), raft).await.map_err(|fatal| raft_error(fatal.to_string()))?;
         let door = Door { shard, raft: raft.clone(), replica: Arc::clone(&replica) };
         self.groups.write().insert(shard, Arc::new(door));
         let (published, leadership) = tokio::sync::watch::channel(Leadership::default());

@@ -1,9 +1,10 @@
 //! What goes on beside the traffic: checkpoints, retention of the log, leaders spread evenly.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::time::Instant;
 
 use super::Core;
 use super::clocks::far_clocks;
@@ -71,7 +72,7 @@ async fn retain<S: StateMachine>(core: Arc<Core<S>>) {
         limits.now = later(limits.now, elapsed);
         let groups = handles(&core);
         limits.entries_max = core.config.retention_entries / (groups.len() as u64 + 1);
-        limits.over = tokio::task::block_in_place(|| core.log.purge_files()).unwrap_or_else(|error| {
+        limits.over = core.log.purge_files().unwrap_or_else(|error| {
             tracing::error!(%error, "old log files can not be dropped");
             Vec::new()
         });

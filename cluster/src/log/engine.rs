@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use raft_engine::{Config, ReadableSize};
+use raft_engine::{Config, Engine, ReadableSize};
+
+use super::files::Files;
+
+pub(super) type LogEngine = Engine<Files>;
 
 /// The engine's settings for a log in `directory`; `None` if that path is not UTF-8.
 pub(super) fn config(directory: &Path, retention_bytes: u64) -> Option<Config> {

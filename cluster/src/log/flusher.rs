@@ -1,15 +1,22 @@
-//! The flusher: one thread that writes for all groups, one sync a round. Synced rounds are numbered (`log/mark.rs`).
+//! The flusher: writes for all groups, one sync a round. Synced rounds are numbered (`log/mark.rs`).
+//!
+//! It is a thread, or a task where the storage does not block.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
-use raft_engine::{Command, Engine, LogBatch};
+use parking_lot::Mutex;
+use raft_engine::{Command, LogBatch};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+use super::engine::LogEngine;
 use super::mark::RoundMark;
 use super::record::{Indexed, Record};
+use crate::Storage;
 
 /// Bytes after which a round is written although more waits.
 const ROUND_BYTES_MAX: usize = 8 << 20;
@@ -47,12 +54,6 @@ pub(super) enum Operation {
         value: Vec<u8>,
         done: oneshot::Sender<()>,
     },
-    /// A key that may be lost.
-    Note {
-        group: u64,
-        key: &'static [u8],
-        value: Vec<u8>,
-    },
     /// Drops entries below `first`.
     Compact {
         group: u64,
@@ -67,40 +68,114 @@ pub(super) enum Operation {
     Stop,
 }
 
+/// Values that may be lost, by group and key: written with the next synced round; no thread is woken for them alone.
+type Notes = BTreeMap<(u64, &'static [u8]), Vec<u8>>;
+
 /// The way to the flusher. The queue has no bound of its own: a group has at most one proposal, one append of its leader
 /// and a few votes under way.
 #[derive(Clone)]
-pub(super) struct FlusherSender(Sender<Operation>);
+pub(super) struct FlusherSender {
+    operations: UnboundedSender<Operation>,
+    notes: Arc<Mutex<Notes>>,
+}
 
 impl FlusherSender {
     pub(super) fn send(&self, operation: Operation) {
+        if let Operation::Reset { group, .. } = operation {
+            // The keys of the reset are newer.
+            self.notes.lock().retain(|(noted, _), _| *noted != group);
+        }
         // After `Stop` the node is ending; what is not written then was never acknowledged.
-        if self.0.send(operation).is_err() {
+        if self.operations.send(operation).is_err() {
             tracing::debug!("the log is closed");
         }
+    }
+
+    /// Keeps a value that may be lost.
+    pub(super) fn note(&self, group: u64, key: &'static [u8], value: Vec<u8>) {
+        self.notes.lock().insert((group, key), value);
     }
 }
 
 /// The last synced round that the log has.
-pub(super) fn last_round(engine: &Engine) -> u64 {
+pub(super) fn last_round(engine: &LogEngine) -> u64 {
     let bytes = engine.get(ROUND_GROUP, ROUND_KEY);
     bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-pub(super) fn start(engine: Arc<Engine>, mark: RoundMark, round: u64) -> io::Result<(FlusherSender, JoinHandle<()>)> {
-    let (sender, receiver) = channel();
-    let thread = std::thread::Builder::new().name("log-flusher".to_owned()).spawn(move || {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&engine, &mark, round, &receiver)));
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the log can not be written: the process ends");
-                std::process::abort();
-            }
-            Err(_panic) => std::process::abort(),
+/// The running flusher; ends with its owner.
+pub(super) struct Flusher {
+    sender: FlusherSender,
+    running: Mutex<Option<Running>>,
+}
+
+enum Running {
+    Thread(std::thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
+
+impl Flusher {
+    /// Goes on behind `round`, the last one that `engine` has.
+    pub(super) fn start(
+        storage: Arc<dyn Storage>,
+        engine: Arc<LogEngine>,
+        mark: RoundMark,
+        round: u64,
+    ) -> io::Result<Self> {
+        let (sender, mut operations) = unbounded_channel();
+        let notes = Arc::new(Mutex::new(Notes::new()));
+        let sender = FlusherSender { operations: sender, notes: Arc::clone(&notes) };
+        let blocks = storage.blocks();
+        let mut rounds = Rounds { storage, engine, mark, round, notes, done: Vec::new() };
+        let running = if blocks {
+            let thread = std::thread::Builder::new().name("log-flusher".to_owned());
+            Running::Thread(thread.spawn(move || {
+                while let Some(first) = operations.blocking_recv()
+                    && rounds.write(first, &mut operations)
+                {}
+            })?)
+        } else {
+            Running::Task(Handle::current().spawn(async move {
+                while let Some(first) = operations.recv().await {
+                    tokio::time::sleep(rounds.storage.sync_time()).await;
+                    if !rounds.write(first, &mut operations) {
+                        return;
+                    }
+                }
+            }))
+        };
+        Ok(Self { sender, running: Mutex::new(Some(running)) })
+    }
+
+    pub(super) fn sender(&self) -> FlusherSender {
+        self.sender.clone()
+    }
+
+    /// Writes and syncs what waits, and ends.
+    pub(super) async fn stop(&self) {
+        self.sender.send(Operation::Stop);
+        let ended = match self.running.lock().take() {
+            None => return,
+            Some(Running::Thread(thread)) => tokio::task::spawn_blocking(|| join(thread)),
+            Some(Running::Task(task)) => task,
+        };
+        ended.await.expect("a panic is caught in its round");
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.sender.send(Operation::Stop);
+        match self.running.lock().take() {
+            None => {}
+            Some(Running::Thread(thread)) => join(thread),
+            Some(Running::Task(task)) => task.abort(),
         }
-    })?;
-    Ok((FlusherSender(sender), thread))
+    }
+}
+
+fn join(thread: std::thread::JoinHandle<()>) {
+    thread.join().expect("a panic is caught in its round");
 }
 
 /// What is told after the sync.
@@ -109,13 +184,49 @@ enum Done {
     Put(oneshot::Sender<()>),
 }
 
-fn run(engine: &Engine, mark: &RoundMark, mut round: u64, operations: &Receiver<Operation>) -> raft_engine::Result<()> {
-    let mut done = Vec::new();
-    while let Ok(first) = operations.recv() {
+/// Writes round after round.
+struct Rounds {
+    storage: Arc<dyn Storage>,
+    engine: Arc<LogEngine>,
+    mark: RoundMark,
+    /// The last synced one.
+    round: u64,
+    notes: Arc<Mutex<Notes>>,
+    done: Vec<Done>,
+}
+
+impl Rounds {
+    /// Writes `first` and what waits behind it, syncs, and tells; returns whether to go on. After an error or a panic nothing
+    /// is told, and the process ends: nobody knows what the disk has.
+    fn write(&mut self, first: Operation, waiting: &mut UnboundedReceiver<Operation>) -> bool {
+        let written = catch_unwind(AssertUnwindSafe(|| self.try_write(first, waiting)));
+        let stopped = match written {
+            Ok(Ok(stopped)) => stopped,
+            Ok(Err(error)) => {
+                self.storage.fail(&format!("the log can not be written: {error}"));
+                return false;
+            }
+            Err(_panic) => {
+                self.storage.fail("the log can not be written: the engine panicked");
+                return false;
+            }
+        };
+        for done in self.done.drain(..) {
+            match done {
+                Done::Appended(flushed) => flushed.flushed(),
+                // Whoever asked may be gone; the value is durable all the same.
+                Done::Put(told) => drop(told.send(())),
+            }
+        }
+        !stopped
+    }
+
+    /// Returns whether it was told to stop.
+    fn try_write(&mut self, first: Operation, waiting: &mut UnboundedReceiver<Operation>) -> raft_engine::Result<bool> {
+        let engine = &self.engine;
         let mut batch = LogBatch::default();
-        let mut sync = false;
+        let (mut sync, mut stopped) = (false, false);
         let mut next = Some(first);
-        let mut stopped = false;
         while let Some(operation) = next {
             match operation {
                 Operation::Append { group, records, overwrites, done: flushed } => {
@@ -125,15 +236,14 @@ fn run(engine: &Engine, mark: &RoundMark, mut round: u64, operations: &Receiver<
                         batch.delete(group, TRUNCATED_KEY.to_vec());
                     }
                     batch.add_entries::<Indexed>(group, &records)?;
-                    done.push(Done::Appended(flushed));
+                    self.done.push(Done::Appended(flushed));
                     sync = true;
                 }
                 Operation::Put { group, key, value, done: told } => {
                     batch.put(group, key.to_vec(), value)?;
-                    done.push(Done::Put(told));
+                    self.done.push(Done::Put(told));
                     sync = true;
                 }
-                Operation::Note { group, key, value } => batch.put(group, key.to_vec(), value)?,
                 Operation::Compact { group, first, purged } => {
                     batch.put(group, PURGED_KEY.to_vec(), purged)?;
                     batch.add_command(group, Command::Compact { index: first });
@@ -147,30 +257,24 @@ fn run(engine: &Engine, mark: &RoundMark, mut round: u64, operations: &Receiver<
                     engine.write(&mut batch, true)?;
                 }
                 Operation::Stop => {
-                    stopped = true;
+                    // What may be lost is kept if it can be.
+                    (sync, stopped) = (true, true);
                     break;
                 }
             }
-            next = if batch.approximate_size() < ROUND_BYTES_MAX { operations.try_recv().ok() } else { None };
+            next = if batch.approximate_size() < ROUND_BYTES_MAX { waiting.try_recv().ok() } else { None };
         }
         if sync {
-            round += 1;
-            batch.put(ROUND_GROUP, ROUND_KEY.to_vec(), round.to_le_bytes().to_vec())?;
-        }
-        engine.write(&mut batch, sync || stopped)?;
-        if sync {
-            mark.write(round)?;
-        }
-        for done in done.drain(..) {
-            match done {
-                Done::Appended(flushed) => flushed.flushed(),
-                // Whoever asked may be gone; the value is durable all the same.
-                Done::Put(told) => drop(told.send(())),
+            for ((group, key), value) in std::mem::take(&mut *self.notes.lock()) {
+                batch.put(group, key.to_vec(), value)?;
             }
+            self.round += 1;
+            batch.put(ROUND_GROUP, ROUND_KEY.to_vec(), self.round.to_le_bytes().to_vec())?;
         }
-        if stopped {
-            return engine.sync();
+        engine.write(&mut batch, sync)?;
+        if sync {
+            self.mark.write(self.round)?;
         }
+        Ok(stopped)
     }
-    Ok(())
 }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 use prost::Message as _;
-use raft_engine::Engine;
 use tokio::sync::oneshot;
 
 use super::LogError;
+use super::engine::LogEngine;
 use super::flusher::{COMMITTED_KEY, FlusherSender, Operation, PURGED_KEY, SAMPLES_KEY, TRUNCATED_KEY, VOTE_KEY};
 use super::record::{Indexed, Record};
+use crate::ports::storage::off_threads;
 use crate::raft::{self, Entry, LogId, Types, Vote};
-use crate::{ShardId, wire};
+use crate::{ShardId, Storage, wire};
 
 /// Bytes of newest entries kept in memory for replication and live readers.
 const TAIL_BYTES_MAX: usize = 4 << 20;
@@ -27,7 +28,8 @@ const READ_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct GroupLog {
     shard: ShardId,
-    engine: Arc<Engine>,
+    storage: Arc<dyn Storage>,
+    engine: Arc<LogEngine>,
     flusher: FlusherSender,
     state: Arc<Mutex<State>>,
 }
@@ -49,7 +51,12 @@ struct State {
 }
 
 impl GroupLog {
-    pub(super) fn open(shard: ShardId, engine: Arc<Engine>, flusher: FlusherSender) -> Result<Self, LogError> {
+    pub(super) fn open(
+        shard: ShardId,
+        storage: Arc<dyn Storage>,
+        engine: Arc<LogEngine>,
+        flusher: FlusherSender,
+    ) -> Result<Self, LogError> {
         let group = u64::from(shard.0);
         let damaged = |reason: String| LogError::Damaged { shard, reason };
         let get = |key: &[u8]| engine.get(group, key);
@@ -80,7 +87,7 @@ impl GroupLog {
             state.last = Some(entry.ok_or_else(|| damaged(format!("entry {} is missing", end - 1)))?.log_id);
         }
         state.synced_end = end;
-        Ok(Self { shard, engine, flusher, state: Arc::new(Mutex::new(state)) })
+        Ok(Self { shard, storage, engine, flusher, state: Arc::new(Mutex::new(state)) })
     }
 
     fn group(&self) -> u64 {
@@ -114,7 +121,7 @@ impl GroupLog {
     /// Notes where the group stood when. A crash may lose the last ones.
     pub(crate) fn note_samples(&self, samples: Vec<u8>) {
         self.state.lock().samples.clone_from(&samples);
-        self.flusher.send(Operation::Note { group: self.group(), key: SAMPLES_KEY, value: samples });
+        self.flusher.note(self.group(), SAMPLES_KEY, samples);
     }
 
     /// Entries of `start..end` that are kept, from the first, about 1 MiB at most. Reads files only for what left memory.
@@ -139,9 +146,8 @@ impl GroupLog {
         };
         if let Some((start, end)) = on_disk {
             let (engine, shard) = (Arc::clone(&self.engine), self.shard);
-            entries = tokio::task::spawn_blocking(move || read_engine(&engine, shard, start, end))
-                .await
-                .map_err(io::Error::other)?
+            entries = off_threads(&*self.storage, move || read_engine(&engine, shard, start, end))
+                .await?
                 .map_err(io::Error::other)?;
         }
         Ok(entries)
@@ -165,7 +171,7 @@ fn copy_tail(tail: &VecDeque<Entry>, first: u64, start: u64, end: u64) -> Vec<En
         .collect()
 }
 
-fn read_engine(engine: &Engine, shard: ShardId, start: u64, end: u64) -> Result<Vec<Entry>, LogError> {
+fn read_engine(engine: &LogEngine, shard: ShardId, start: u64, end: u64) -> Result<Vec<Entry>, LogError> {
     let damaged = |reason: String| LogError::Damaged { shard, reason };
     let mut records: Vec<Record> = Vec::new();
     engine
@@ -252,8 +258,7 @@ impl RaftLogStorage<Types> for GroupLog {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
         self.state.lock().committed = Some(committed);
-        let value = Self::log_id_bytes(&committed);
-        self.flusher.send(Operation::Note { group: self.group(), key: COMMITTED_KEY, value });
+        self.flusher.note(self.group(), COMMITTED_KEY, Self::log_id_bytes(&committed));
         Ok(())
     }
 

@@ -3,36 +3,32 @@
 //! `raft-engine` takes damage in its last file for a torn tail and drops what follows, without an error. Every synced round
 //! carries its number, so a log that ends before its mark is known to have lost what was acknowledged.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::{Storage, StoredFile};
+
 /// The number and its checksum, little-endian.
 const MARK_BYTES: usize = 16;
 
-pub(super) struct RoundMark(File);
+pub(super) struct RoundMark(Box<dyn StoredFile>);
 
 impl RoundMark {
     /// Opens or makes the mark in `path`, and returns the round that it names: `None` when it is new or unreadable.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Option<u64>)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    pub(super) fn open(storage: &dyn Storage, path: &Path) -> io::Result<(Self, Option<u64>)> {
+        let file = storage.create(path)?;
         let mut bytes = [0; MARK_BYTES];
-        let round = match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => decode(bytes),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
-            Err(error) => return Err(error),
-        };
+        let round = if file.read_at(&mut bytes, 0)? == MARK_BYTES { decode(bytes) } else { None };
         let mark = Self(file);
         if round.is_none() {
             // Its blocks are there from now on, so that no later write changes the file's size. What the log has is not
             // noted: after a crash, its end may be in memory only.
             mark.write(0)?;
-            mark.0.sync_all()?;
+            mark.0.sync()?;
             if let Some(directory) = path.parent() {
-                File::open(directory)?.sync_all()?;
+                storage.sync_directory(directory)?;
             }
         }
         Ok((mark, round))
@@ -47,7 +43,7 @@ impl RoundMark {
         let mut bytes = [0; MARK_BYTES];
         bytes[..8].copy_from_slice(&round);
         bytes[8..].copy_from_slice(&xxh3_64(&round).to_le_bytes());
-        self.0.write_all_at(&bytes, 0)
+        self.0.write_at(&bytes, 0)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::meta::MetaDoor;
@@ -97,8 +97,11 @@ impl<S: StateMachine> GroupDoor for Door<S> {
             let committed = request.leader_commit.map_or(LogIndex(0), |id| LogIndex(id.index()));
             hearing.lock().push_back((Instant::now(), committed));
         });
-        self.raft
-            .stream_append(requests)
+        let raft = self.raft.clone();
+        // The library answers in a task of its own, which draws no random numbers.
+        let answers = raft::seeded(0, async move { raft.stream_append(requests).boxed() });
+        futures::stream::once(answers)
+            .flatten()
             .map(move |answer| match answer {
                 Ok(result) => {
                     let heard = heard.lock().pop_front();

@@ -47,6 +47,10 @@ impl Observer {
         Ok(Self { cluster: cluster.clone(), nodes: nodes.collect::<Result<_, _>>()? })
     }
 
+    pub(super) fn node_count(&self) -> u64 {
+        self.nodes.len() as u64
+    }
+
     /// Looks at the cluster again and again, until it is dropped.
     pub(super) async fn watch(self, figures: watch::Sender<ClusterFigures>) {
         let mut ticks = interval(LOOK_INTERVAL);

@@ -7,7 +7,6 @@ use kvarter_api::{Client, ClientConfig, ConnectError};
 use tokio::time::{Instant, sleep};
 
 use super::figures::{ClusterFigures, Observer};
-use super::home::NODES;
 
 /// Time for a cluster to form, or to read its log again after it was stopped.
 const FORMATION_MAX: Duration = Duration::from_secs(120);
@@ -18,7 +17,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// What is still missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Missing {
-    Answers { nodes: u64 },
+    Answers { nodes: u64, of: u64 },
     Connections { node: u64 },
     Leaders { node: u64, shards: usize },
 }
@@ -26,7 +25,7 @@ enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answers { nodes } => write!(f, "{nodes} of {NODES} nodes answer"),
+            Self::Answers { nodes, of } => write!(f, "{nodes} of {of} nodes answer"),
             Self::Connections { node } => write!(f, "node-{node} does not reach all other nodes"),
             Self::Leaders { node, shards } => write!(f, "node-{node} sees {shards} shards without a leader"),
         }
@@ -44,7 +43,7 @@ pub(super) async fn connected(config: ClientConfig) -> Result<Client, ConnectErr
 pub(super) async fn formed(observer: &Observer) -> anyhow::Result<()> {
     let give_up = Instant::now() + FORMATION_MAX;
     loop {
-        match missing(&observer.statuses().await) {
+        match missing(observer.node_count(), &observer.statuses().await) {
             None => return Ok(()),
             Some(missing) if Instant::now() >= give_up => {
                 anyhow::bail!("the cluster has not formed within {} s: {missing}", FORMATION_MAX.as_secs())
@@ -66,16 +65,16 @@ pub(super) async fn settled(observer: &Observer) -> Option<ClusterFigures> {
     }
 }
 
-fn missing(statuses: &[ClusterStatus]) -> Option<Missing> {
+fn missing(of: u64, statuses: &[ClusterStatus]) -> Option<Missing> {
     let nodes = statuses.len() as u64;
-    if nodes < NODES {
-        return Some(Missing::Answers { nodes });
+    if nodes < of {
+        return Some(Missing::Answers { nodes, of });
     }
     statuses.iter().find_map(|status| {
         let node = status.answered_by;
         let reachable = status.nodes.iter().filter(|node| node.reachable).count() as u64;
         let without_leader = status.shards.iter().filter(|shard| shard.leader.is_none()).count();
-        if reachable < NODES {
+        if reachable < of {
             Some(Missing::Connections { node })
         } else if without_leader > 0 || status.shards.is_empty() {
             Some(Missing::Leaders { node, shards: without_leader })
@@ -94,7 +93,7 @@ mod tests {
     fn status(answered_by: u64, leader: Option<u64>) -> ClusterStatus {
         let node = |id| NodeStatus { id, reachable: true, ..NodeStatus::default() };
         ClusterStatus {
-            nodes: (1..=NODES).map(node).collect(),
+            nodes: (1..=3).map(node).collect(),
             shards: vec![ShardStatus { shard: 1, leader, ..ShardStatus::default() }],
             answered_by,
             ..ClusterStatus::default()
@@ -104,12 +103,12 @@ mod tests {
     #[test]
     fn a_cluster_has_formed_when_every_node_sees_every_leader() {
         let all = [status(1, Some(2)), status(2, Some(2)), status(3, Some(2))];
-        assert_eq!(missing(&all), None);
-        assert_eq!(missing(&all[..2]), Some(Missing::Answers { nodes: 2 }));
+        assert_eq!(missing(3, &all), None);
+        assert_eq!(missing(3, &all[..2]), Some(Missing::Answers { nodes: 2, of: 3 }));
         let behind = [status(1, Some(2)), status(2, Some(2)), status(3, None)];
-        assert_eq!(missing(&behind), Some(Missing::Leaders { node: 3, shards: 1 }));
+        assert_eq!(missing(3, &behind), Some(Missing::Leaders { node: 3, shards: 1 }));
         let mut cut_off = all.clone();
         cut_off[1].nodes[0].reachable = false;
-        assert_eq!(missing(&cut_off), Some(Missing::Connections { node: 2 }));
+        assert_eq!(missing(3, &cut_off), Some(Missing::Connections { node: 2 }));
     }
 }

@@ -17,8 +17,8 @@ use kvarter_cluster::{NodeId, Random, TlsIdentity};
 pub use addresses::NodeAddresses;
 pub use authority::Authority;
 
-/// Nodes of a development cluster, with ids from 1.
-pub const NODES: u64 = 3;
+/// Most nodes of a development cluster.
+pub(super) const NODES_MAX: u64 = 7;
 
 /// Who `kvarter dev` is to the cluster: `client:dev`.
 const CLIENT_NAME: &str = "dev";
@@ -34,6 +34,8 @@ pub struct Home {
 pub struct HomeOptions<'a> {
     /// Remove an earlier cluster first.
     pub clean: bool,
+    /// Nodes of a cluster that is formed, with ids from 1; an existing one keeps its own. 1 to [`NODES_MAX`].
+    pub nodes: u64,
     /// Shards of a cluster that is formed; an existing one keeps its own.
     pub shards: u32,
     pub random: &'a dyn Random,
@@ -48,7 +50,7 @@ impl Home {
         if options.clean {
             clean(&dir).with_context(|| format!("can not clean {}", dir.display()))?;
         }
-        let addresses = load_addresses(&dir, options.random).context("can not choose the ports")?;
+        let addresses = load_addresses(&dir, options).context("can not choose the ports")?;
         issue_certificates(&dir, &addresses).context("can not make the certificates")?;
         let home = Self { dir, addresses, _lock: lock };
         settings::write(&home, options.shards).context("can not write the nodes' settings")?;
@@ -61,7 +63,11 @@ impl Home {
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
-        (1..=NODES).map(NodeId)
+        (1..=self.node_count()).map(NodeId)
+    }
+
+    pub fn node_count(&self) -> u64 {
+        self.addresses.len() as u64
     }
 
     pub fn addresses(&self, node: NodeId) -> &NodeAddresses {
@@ -141,7 +147,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
 
 /// Removes what this program has made in `dir`, and nothing else: the directory may be one that the user chose by mistake.
 fn clean(dir: &Path) -> io::Result<()> {
-    let of_nodes = (1..=NODES).flat_map(|id| ["", ".toml", ".log"].map(|end| format!("node{id}{end}")));
+    let of_nodes = (1..=NODES_MAX).flat_map(|id| ["", ".toml", ".log"].map(|end| format!("node{id}{end}")));
     let of_cluster = [CERTIFICATES, ADDRESSES, "client.toml", "fleet.json", "clock.json"].map(str::to_owned);
     for name in of_nodes.chain(of_cluster) {
         let path = dir.join(name);
@@ -154,15 +160,16 @@ fn clean(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn load_addresses(dir: &Path, random: &dyn Random) -> anyhow::Result<Vec<NodeAddresses>> {
+fn load_addresses(dir: &Path, options: &HomeOptions<'_>) -> anyhow::Result<Vec<NodeAddresses>> {
     let file = dir.join(ADDRESSES);
     if !file.exists() {
-        let chosen = addresses::choose(usize::try_from(NODES)?, random)?;
+        let chosen = addresses::choose(usize::try_from(options.nodes)?, options.random)?;
         replace_file(&file, &serde_json::to_vec_pretty(&chosen)?)?;
     }
     let addresses: Vec<NodeAddresses> = serde_json::from_slice(&std::fs::read(&file)?)
         .with_context(|| format!("{} is damaged; begin anew with --clean", file.display()))?;
-    anyhow::ensure!(addresses.len() as u64 == NODES, "{} is not for {NODES} nodes", file.display());
+    let is_sane = (1..=NODES_MAX).contains(&(addresses.len() as u64));
+    anyhow::ensure!(is_sane, "{} has no nodes, or too many; begin anew with --clean", file.display());
     Ok(addresses)
 }
 
@@ -206,7 +213,7 @@ mod tests {
     use super::*;
 
     fn open(dir: &Path, clean: bool) -> anyhow::Result<Home> {
-        Home::open(dir, &HomeOptions { clean, shards: 4, random: &*Ports::system().random })
+        Home::open(dir, &HomeOptions { clean, nodes: 3, shards: 4, random: &*Ports::system().random })
     }
 
     #[test]
@@ -220,6 +227,16 @@ mod tests {
         let second = open(dir.path(), false).unwrap();
         assert_eq!(second.addresses, addresses);
         assert_eq!(std::fs::read(&key).unwrap(), key_bytes);
+    }
+
+    #[test]
+    fn a_cluster_keeps_its_number_of_nodes_until_it_is_cleaned() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |clean, nodes| {
+            let options = HomeOptions { clean, nodes, shards: 4, random: &*Ports::system().random };
+            Home::open(dir.path(), &options).unwrap().node_count()
+        };
+        assert_eq!([open(false, 5), open(false, 3), open(true, 1)], [5, 5, 1]);
     }
 
     #[test]

@@ -177,6 +177,7 @@ impl Session {
         Status {
             elapsed,
             scene: self.scene.clone(),
+            nodes: self.home.node_count(),
             running: self.fleet.running().collect(),
             cluster: self.cluster.borrow().clone(),
             readings_per_s: self.rate.look(elapsed, play.totals.acknowledged),

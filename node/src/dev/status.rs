@@ -7,7 +7,6 @@ use kvarter_cluster::NodeId;
 use kvarter_simulator::PlayStatus;
 
 use super::figures::ClusterFigures;
-use super::home::NODES;
 
 /// One moment.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +15,8 @@ pub(super) struct Status {
     pub(super) elapsed: Duration,
     /// What is played, e.g. `town 7`.
     pub(super) scene: String,
+    /// Nodes of the cluster, with ids from 1.
+    pub(super) nodes: u64,
     /// Nodes whose process runs.
     pub(super) running: Vec<NodeId>,
     pub(super) cluster: ClusterFigures,
@@ -54,7 +55,7 @@ impl Status {
             writeln!(text, "  {name:<9} {content}").expect("writing to a string can not fail");
         };
         row("kvarter", format!("{} · {} · Ctrl-C stops", clock(self.elapsed), self.scene()));
-        row("nodes", format!("{} of {NODES} up · {}", self.running.len(), self.leaders()));
+        row("nodes", format!("{} of {} up · {}", self.running.len(), self.nodes, self.leaders()));
         row("shards", format!("{} of {} with a leader", cluster.shards_with_leader, cluster.shards));
         row("devices", grouped(cluster.devices));
         row(
@@ -84,10 +85,11 @@ impl Status {
     pub(super) fn line(&self) -> String {
         let (cluster, play) = (&self.cluster, &self.play);
         format!(
-            "{} {}: nodes {}/{NODES}, {}, shards {}/{}, {:.0} readings/s, p50 {}, p99 {}, {} commands open, {:.2} kWh saved",
+            "{} {}: nodes {}/{}, {}, shards {}/{}, {:.0} readings/s, p50 {}, p99 {}, {} commands open, {:.2} kWh saved",
             clock(self.elapsed),
             self.scene(),
             self.running.len(),
+            self.nodes,
             self.leaders(),
             cluster.shards_with_leader,
             cluster.shards,
@@ -105,7 +107,7 @@ impl Status {
 
     fn leaders(&self) -> String {
         let of_node = |id| self.cluster.leaders.get(&NodeId(id)).copied().unwrap_or_default().to_string();
-        let counts: Vec<String> = (1..=NODES).map(of_node).collect();
+        let counts: Vec<String> = (1..=self.nodes).map(of_node).collect();
         format!("leaders {}", counts.join("+"))
     }
 }
@@ -152,7 +154,7 @@ mod tests {
     #[test]
     fn each_node_has_its_place_among_the_leaders() {
         let cluster = ClusterFigures { leaders: [(NodeId(3), 11)].into(), ..ClusterFigures::default() };
-        let status = Status { cluster, running: vec![NodeId(2), NodeId(3)], ..Status::default() };
+        let status = Status { cluster, nodes: 3, running: vec![NodeId(2), NodeId(3)], ..Status::default() };
         assert!(status.line().contains("nodes 2/3, leaders 0+0+11"), "{}", status.line());
     }
 

@@ -34,7 +34,8 @@ impl Fleet {
     pub(crate) async fn start() -> Self {
         use_ring();
         let dir = tempfile::tempdir().unwrap();
-        let options = HomeOptions { clean: false, shards: SHARDS, random: &*Ports::system().random };
+        let options =
+            HomeOptions { clean: false, nodes: NODES.len() as u64, shards: SHARDS, random: &*Ports::system().random };
         let home = Home::open(dir.path(), &options).unwrap();
         let mut processes = BTreeMap::new();
         for node in NODES {

@@ -32,7 +32,7 @@ pub(crate) struct District(pub(crate) u32);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    name: &'static str,
+    name: String,
     seed: u64,
     centre: Place,
     counts: Counts,
@@ -44,7 +44,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// `name` begins the districts' names.
-    pub(crate) fn new(name: &'static str, seed: u64, centre: Place, counts: Counts) -> Self {
+    pub(crate) fn new(name: &str, seed: u64, centre: Place, counts: Counts) -> Self {
         let mut firsts = [0; SimulatedKind::ALL.len()];
         let mut first = 0;
         for kind in SimulatedKind::ALL {
@@ -54,7 +54,7 @@ impl Plan {
         let districts = counts.total().div_ceil(DEVICES_PER_DISTRICT).max(DISTRICTS_MIN);
         let of_lamps = counts.of(SimulatedKind::Luminaire).div_ceil(LAMPS_PER_STREET);
         let streets = of_lamps.max(counts.of(SimulatedKind::TrafficFlowSensor)).max(districts);
-        Self { name, seed, centre, counts, firsts, streets, districts }
+        Self { name: name.to_owned(), seed, centre, counts, firsts, streets, districts }
     }
 
     pub(crate) fn centre(&self) -> Place {
@@ -102,6 +102,20 @@ impl Plan {
         District(scaled(self.street(kind, ordinal), self.streets, self.districts).unwrap_or(0))
     }
 
+    pub(crate) fn streets(&self) -> u32 {
+        self.streets
+    }
+
+    /// Districts of the city.
+    pub(crate) fn districts(&self) -> u32 {
+        self.districts
+    }
+
+    /// Last part of a district's name.
+    pub(crate) fn district_name(&self, district: District) -> String {
+        format!("{}-{}", self.name, district.0)
+    }
+
     /// Share of all districts that lie nearer to the centre, 0 to 1.
     pub(crate) fn remoteness(&self, district: District) -> f64 {
         f64::from(district.0) / f64::from(self.districts)
@@ -141,8 +155,7 @@ impl Plan {
             _ => Draw::new(self.seed, Subject::Street, device.0, 1).share(),
         };
         let name = format!("{}-{ordinal}", kind.name().replace('_', "-"));
-        let record =
-            SimulatedDevice::new(&format!("{}-{}", self.name, district.0), &name, kind, from.towards(to, along));
+        let record = SimulatedDevice::new(&self.district_name(district), &name, kind, from.towards(to, along));
         match kind {
             SimulatedKind::Luminaire | SimulatedKind::TrafficFlowSensor => {
                 let road_type = if self.is_at_main_road(kind, ordinal) { "MAJOR_ROAD" } else { "STREET" };
@@ -155,7 +168,8 @@ impl Plan {
         }
     }
 
-    fn street(&self, kind: SimulatedKind, ordinal: Ordinal) -> u32 {
+    /// Number of the street at which a device stands.
+    pub(crate) fn street(&self, kind: SimulatedKind, ordinal: Ordinal) -> u32 {
         if kind == SimulatedKind::Luminaire {
             return ordinal / LAMPS_PER_STREET;
         }

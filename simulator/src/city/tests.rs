@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::order::Argument;
 use crate::preset::Preset;
+use crate::signal::Shape;
 
 fn start() -> Timestamp {
     "2025-07-03T00:00:00Z".parse().unwrap()
@@ -204,6 +205,81 @@ fn a_cloudburst_lifts_the_water_and_it_falls_again() {
     // 02:00 of Danish summer is midnight UTC.
     let [before, peak, later] = [0, 35, 700].map(|minutes| number(&mut city, Signal::FloodLevel, after(minutes)));
     assert!(peak > before + 0.4 && later < before + 0.2, "{before} {peak} {later}");
+}
+
+#[test]
+fn a_pump_lowers_the_water_at_its_station_and_it_comes_back() {
+    let cloudburst = scenario(&format!("{HEAD}rain_mm_h = 60.0\n")).unwrap();
+    let (mut alone, mut pumped) = (village(Some(&cloudburst)), village(Some(&cloudburst)));
+    let full = [("speed", Argument::Number(100.0))];
+    tell(&mut pumped, SimulatedKind::Pump, "set_speed", &full, after(10));
+    let mut lower = |minutes| {
+        let [alone, pumped] = [&mut alone, &mut pumped].map(|city| number(city, Signal::FloodLevel, after(minutes)));
+        alone - pumped
+    };
+    let [before, soon, peak] = [10, 12, 60].map(&mut lower);
+    assert!(before.abs() < 0.05 && soon < 0.1 && peak > 0.25, "{before} {soon} {peak}");
+    assert!(number(&mut pumped, Signal::PumpFlow, after(60)) >= 200.0);
+    assert!(number(&mut pumped, Signal::PumpPower, after(60)) > 1.0);
+    tell(&mut pumped, SimulatedKind::Pump, "set_speed", &[("speed", Argument::Number(0.0))], after(60));
+    let levels = [60, 600].map(|minutes| {
+        number(&mut alone, Signal::FloodLevel, after(minutes)) - number(&mut pumped, Signal::FloodLevel, after(minutes))
+    });
+    assert!(levels[0] > 0.25 && levels[1].abs() < 0.05, "{levels:?}");
+    assert!(number(&mut pumped, Signal::PumpFlow, after(61)).abs() < 1e-9);
+}
+
+#[test]
+fn a_pump_that_has_nothing_left_runs_dry() {
+    let mut city = village(None);
+    tell(&mut city, SimulatedKind::Pump, "set_speed", &[("speed", Argument::Number(100.0))], after(0));
+    let dry = Signal::PumpStatus.choice("runningDry");
+    let times: Vec<i64> = (0..96).map(|quarter| quarter * 15).collect();
+    let is_dry = times.iter().filter(|minutes| Some(shown(&mut city, Signal::PumpStatus, after(**minutes))) == dry);
+    assert!(is_dry.count() > 10, "0.6 m are more than what stands there without rain");
+    assert_eq!(Some(shown(&mut city, Signal::PumpStatus, after(0))), Signal::PumpStatus.choice("ok"));
+}
+
+/// What people report in the days from `start` on, after `act`: how often each service, by its text.
+fn reported(days: i64, act: impl FnOnce(&mut City)) -> BTreeMap<String, usize> {
+    let signals = [Signal::ReportServiceCode, Signal::ReportLocation, Signal::ReportRequestId];
+    let plan = Plan::new("odense", 7, Preset::Odense.centre(), Preset::Odense.counts());
+    let mut city = City::new(7, plan, start(), &signals, Dials::none(), None);
+    act(&mut city);
+    let mut readings = Vec::new();
+    while city.next_due().is_some_and(|due| due < after(days * 24 * 60)) {
+        city.report_next(&mut readings);
+    }
+    let Shape::Choice(services) = Signal::ReportServiceCode.shape() else { unreachable!("it is an enumeration") };
+    let mut counts = BTreeMap::new();
+    for reading in readings.iter().filter(|reading| reading.signal == Signal::ReportServiceCode) {
+        let Value::Choice(service) = reading.value else { unreachable!("{reading:?}") };
+        *counts.entry(services[usize::from(service)].to_owned()).or_insert(0) += 1;
+    }
+    assert_eq!(readings.len(), 3 * counts.values().sum::<usize>(), "each report has its place and number");
+    counts
+}
+
+#[test]
+fn people_report_what_is_wrong_and_dark_lamps_more_the_more_there_are() {
+    let usual = reported(2, |_| {});
+    assert_eq!(usual, reported(2, |_| {}), "the same seed is the same reports");
+    let all: usize = usual.values().sum();
+    assert!((6..120).contains(&all), "{usual:?}");
+    let count = |counts: &BTreeMap<String, usize>, service: &str| counts.get(service).copied().unwrap_or(0);
+    let off = |city: &mut City| {
+        let level = Order {
+            action: "set_level".to_owned(),
+            arguments: BTreeMap::from([("level".to_owned(), Argument::Number(0.0))]),
+        };
+        for lamp in 0..2_000 {
+            let device = city.plan.device(SimulatedKind::Luminaire, lamp);
+            city.execute(device, &level, after(0), &mut Vec::new()).unwrap();
+        }
+    };
+    let dark = reported(2, off);
+    assert!(count(&dark, "streetLight") > count(&usual, "streetLight") + 10, "{usual:?} {dark:?}");
+    assert_eq!(count(&dark, "pothole"), count(&usual, "pothole"));
 }
 
 #[test]

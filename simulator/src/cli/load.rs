@@ -8,8 +8,8 @@ use anyhow::Context;
 use clap::Args;
 use kvarter_api::Client;
 use kvarter_simulator::{
-    Load, LoadPhase, LoadPlan, LoadProgress, LoadReport, LoadStudy, NodeProcesses, RateSearch, ReadReport,
-    SearchResult, Trial, UsageWatch, parse_duration,
+    CallReport, CommandReport, Load, LoadPhase, LoadPlan, LoadProgress, LoadReport, LoadStudy, NodeProcesses,
+    RateSearch, SearchResult, Trial, UsageWatch, parse_duration,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -45,6 +45,9 @@ pub(super) struct LoadArgs {
     /// Linearizable reads of twins in a second, beside the readings
     #[arg(long, value_name = "READS", default_value_t = 0.0)]
     reads: f64,
+    /// Commands in a second, beside the readings, to devices of their own that obey at once
+    #[arg(long, value_name = "COMMANDS", default_value_t = 0.0)]
+    commands: f64,
     /// How long to send, e.g. 60s
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     duration: Duration,
@@ -156,6 +159,7 @@ impl LoadArgs {
         self.tell(&name)?;
         let begun = Instant::now();
         let load = Load::prepare(client, plan.clone()).await?.with_warm_up(warm_up).with_reads(client, self.reads);
+        let load = load.with_commands(client, self.commands).await?;
         if study.phases.is_empty() {
             study.shards = load.shards().len();
             study.prepare_s = begun.elapsed().as_secs_f64();
@@ -241,7 +245,7 @@ impl LoadArgs {
             "due to acknowledged  p50 {:.1} ms  p90 {:.1} ms  p99 {:.1} ms  p99.9 {:.1} ms  max {:.1} ms",
             latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.max_ms
         )?;
-        if let Some(ReadReport { errors, asked_per_s, rate_per_s, is_rate_reached, latency, .. }) = &phase.reads {
+        if let Some(CallReport { errors, asked_per_s, rate_per_s, is_rate_reached, latency, .. }) = &phase.reads {
             let reached = if *is_rate_reached { "" } else { " NOT REACHED" };
             writeln!(
                 out,
@@ -251,6 +255,24 @@ impl LoadArgs {
                 out,
                 "due to answered      p50 {:.1} ms  p99 {:.1} ms  max {:.1} ms",
                 latency.p50_ms, latency.p99_ms, latency.max_ms
+            )?;
+        }
+        if let Some(CommandReport { accepted, delivered, delivery }) = &phase.commands {
+            let CallReport { answered, errors, asked_per_s, rate_per_s, is_rate_reached, latency } = accepted;
+            let reached = if *is_rate_reached { "" } else { " NOT REACHED" };
+            writeln!(
+                out,
+                "commands         {rate_per_s:>12.0} /s of {asked_per_s:.0} asked for{reached}, {errors} errors"
+            )?;
+            writeln!(
+                out,
+                "due to accepted      p50 {:.1} ms  p99 {:.1} ms  max {:.1} ms",
+                latency.p50_ms, latency.p99_ms, latency.max_ms
+            )?;
+            writeln!(
+                out,
+                "due to delivered     p50 {:.1} ms  p99 {:.1} ms  max {:.1} ms, {delivered} of {answered}",
+                delivery.p50_ms, delivery.p99_ms, delivery.max_ms
             )?;
         }
         if let Some(cost) = phase.cpu_us_per_reading() {

@@ -28,7 +28,7 @@ pub(super) struct RunArgs {
     #[arg(long, default_value = "village", conflicts_with = "replay")]
     preset: Preset,
     /// Devices in all, in the preset's mix; the preset's own number without
-    #[arg(long, value_name = "N", conflicts_with = "replay", value_parser = clap::value_parser!(u32).range(19..=10_000_000))]
+    #[arg(long, value_name = "N", conflicts_with = "replay", value_parser = clap::value_parser!(u32).range(21..=10_000_000))]
     devices: Option<u32>,
     /// The same number is the same city
     #[arg(long, default_value_t = 1, conflicts_with = "replay")]

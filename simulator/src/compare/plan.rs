@@ -1,11 +1,15 @@
 //! What to compare, and how long.
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::payload::Payload;
 
+/// Of each system.
+pub(super) const NODES: u32 = 3;
 /// etcd refuses transactions of more puts by default, and nobody calls 128 a small batch.
 pub(super) const RECORDS_PER_BATCH: u32 = 128;
 /// Clients that write one record at a time: what etcd does best with is chosen among these.
@@ -15,32 +19,56 @@ pub(super) const BATCH_CLIENTS: usize = 256;
 /// Enough for each client to have a batch of different devices: a transaction of etcd puts a key once.
 pub(super) const DEVICES: usize = BATCH_CLIENTS * RECORDS_PER_BATCH as usize;
 
+/// Turns of each system with many entries, by turns: each takes minutes, and its figures hardly vary.
+pub(super) const ENTRIES_ROUNDS_MAX: u32 = 2;
+
+/// What can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Records in a second, and latency at half of that
+    Rates,
+    /// Time without writes after the leader's node was killed
+    Failover,
+    /// Memory for each stored entry, and time of a restart
+    Entries,
+}
+
+impl Part {
+    pub const ALL: [Self; 3] = [Self::Rates, Self::Failover, Self::Entries];
+}
+
 #[derive(Clone, Debug)]
 pub struct ComparePlan {
     pub etcd: PathBuf,
     pub kvarter: PathBuf,
     /// For the data of both; what is in its folders `etcd` and `kvarter` is removed.
     pub dir: PathBuf,
+    /// What is measured; the figures of other parts are absent from the report.
+    pub parts: BTreeSet<Part>,
     /// Of each measured phase, after its warm-up.
     pub duration: Duration,
     pub warm_up: Duration,
     pub rounds: u32,
-    /// etcd talks mutual TLS too; Kvarter always does.
-    pub tls: bool,
+    /// etcd's members and clients talk mutual TLS too; Kvarter's always do.
+    pub etcd_tls: bool,
     pub shards: u32,
     pub payload: Payload,
-    /// For memory and restart; 0 leaves them out.
+    /// For memory and restart; at least one for each client.
     pub entries: usize,
 }
 
 /// The plan, as the report tells it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Setting {
-    pub nodes: usize,
+    pub parts: BTreeSet<Part>,
+    pub nodes: u32,
     pub shards: u32,
     pub processors: usize,
     pub etcd_tls: bool,
+    pub kvarter_tls: bool,
     pub rounds: u32,
+    pub entries_rounds: u32,
     pub phase_s: f64,
     pub warm_up_s: f64,
     pub devices: usize,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::drive::{Pace, Phase, PhaseOutcome};
-use super::plan::{BATCH_CLIENTS, ComparePlan, DEVICES, RECORDS_PER_BATCH, SINGLE_CLIENTS};
+use super::plan::{BATCH_CLIENTS, ComparePlan, DEVICES, Part, RECORDS_PER_BATCH, SINGLE_CLIENTS};
 use super::system::{Clients, System};
 use super::{CompareError, Tell, failover};
 use crate::latency::LatencySummary;
@@ -42,9 +42,17 @@ pub struct PhaseFigures {
     pub last_error: Option<String>,
 }
 
-/// What one turn measured.
+/// What one turn measured: the parts of the plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TurnFigures {
+    #[serde(flatten)]
+    pub rates: Option<RateFigures>,
+    /// Time without writes after the leader's node was killed.
+    pub failover_ms: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RateFigures {
     /// One record a request, as fast as it goes.
     pub single: PhaseFigures,
     /// At half the rate of `single`.
@@ -53,8 +61,6 @@ pub struct TurnFigures {
     pub batched: PhaseFigures,
     /// At half the rate of `batched`.
     pub batched_half: PhaseFigures,
-    /// Time without writes after the leader's node was killed.
-    pub failover_ms: f64,
 }
 
 /// The shapes that a system does best with.
@@ -93,13 +99,34 @@ pub(super) async fn search<S: System>(
     Ok(RequestShapes { single, batched, tried })
 }
 
-/// All phases, and at the end the failover, after which the system is not whole any more.
+/// All phases, with `shapes` those of the rates too, and at the end the failover, after which the system is not whole any more.
 pub(super) async fn take<S: System>(
+    system: &mut S,
+    plan: &ComparePlan,
+    shapes: Option<&RequestShapes>,
+    tell: &mut impl Tell,
+) -> Result<TurnFigures, CompareError> {
+    let rates = match shapes {
+        Some(shapes) => Some(rates(system, plan, shapes, tell).await?),
+        None => None,
+    };
+    let failover_ms = if plan.parts.contains(&Part::Failover) {
+        let clients = Clients::new(BATCH_CLIENTS, DEVICES, plan.payload);
+        let failover_ms = failover::measure(system, &clients).await?.as_secs_f64() * 1e3;
+        tell.tell(&format!("{}: {failover_ms:.0} ms without writes after the leader's node was killed", S::NAME));
+        Some(failover_ms)
+    } else {
+        None
+    };
+    Ok(TurnFigures { rates, failover_ms })
+}
+
+async fn rates<S: System>(
     system: &mut S,
     plan: &ComparePlan,
     shapes: &RequestShapes,
     tell: &mut impl Tell,
-) -> Result<TurnFigures, CompareError> {
+) -> Result<RateFigures, CompareError> {
     let mut measured = Vec::new();
     for shape in [shapes.single, shapes.batched] {
         let most = drive(system, plan, shape, Pace::Saturating, plan.duration).await?;
@@ -109,13 +136,9 @@ pub(super) async fn take<S: System>(
         tell.tell(&format!("{}: {half}", S::NAME));
         measured.extend([most, half]);
     }
-    let clients = Clients::new(BATCH_CLIENTS, DEVICES, plan.payload);
-    let failover = failover::measure(system, &clients).await?;
-    let failover_ms = failover.as_secs_f64() * 1e3;
-    tell.tell(&format!("{}: {failover_ms:.0} ms without writes after the leader's node was killed", S::NAME));
     let [single, single_half, batched, batched_half] =
         <[PhaseFigures; 4]>::try_from(measured).expect("two shapes, two phases each");
-    Ok(TurnFigures { single, single_half, batched, batched_half, failover_ms })
+    Ok(RateFigures { single, single_half, batched, batched_half })
 }
 
 async fn drive<S: System>(

@@ -5,7 +5,7 @@ use kvarter_api::StreamTotals;
 use serde::Serialize;
 
 use super::lane::LaneOutcome;
-use super::{Ledger, LoadPlan, LoadSecond, ReadReport};
+use super::{CallReport, CommandReport, Ledger, LoadPlan, LoadSecond};
 use crate::latency::{Latencies, LatencySummary};
 
 /// A load on its way.
@@ -27,7 +27,9 @@ pub struct LoadOutcome {
     /// Those of the report.
     pub latencies: Latencies,
     /// Of twins, when the load had some.
-    pub reads: Option<ReadReport>,
+    pub reads: Option<CallReport>,
+    /// When the load had some.
+    pub commands: Option<CommandReport>,
 }
 
 /// Below this part of it, a rate is not reached: the last readings of a load are acknowledged a little after its end.
@@ -71,13 +73,8 @@ impl LoadProgress {
 }
 
 impl LoadOutcome {
-    pub(super) fn merge(
-        lanes: Vec<LaneOutcome>,
-        plan: &LoadPlan,
-        shards: usize,
-        seconds: Vec<LoadSecond>,
-        reads: Option<ReadReport>,
-    ) -> Self {
+    /// Of the readings; there is nothing else yet.
+    pub(super) fn merge(lanes: Vec<LaneOutcome>, plan: &LoadPlan, shards: usize, seconds: Vec<LoadSecond>) -> Self {
         let totals = lanes.iter().map(|lane| lane.totals).fold(StreamTotals::default(), sum_totals);
         let mut latencies = Latencies::default();
         lanes.iter().for_each(|lane| latencies.merge(&lane.latencies));
@@ -109,7 +106,8 @@ impl LoadOutcome {
             failures,
             seconds,
             latencies,
-            reads,
+            reads: None,
+            commands: None,
         }
     }
 }

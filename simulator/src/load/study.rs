@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{LoadOutcome, LoadPlan, LoadReport, LoadSecond, ReadReport};
+use super::{CallReport, CommandReport, LoadOutcome, LoadPlan, LoadReport, LoadSecond};
 use crate::page::{Axis, Page, Plot};
 use crate::resources::UsagePoint;
 
@@ -43,7 +43,9 @@ pub struct LoadPhase {
     /// Of the readings.
     pub report: LoadReport,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reads: Option<ReadReport>,
+    pub reads: Option<CallReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commands: Option<CommandReport>,
     pub seconds: Vec<LoadSecond>,
     /// One reading in so many was slower than so many milliseconds.
     pub one_in_slower_ms: Vec<(f64, f64)>,
@@ -60,6 +62,7 @@ impl LoadPhase {
             duration_s: plan.duration.as_secs_f64(),
             report: outcome.report,
             reads: outcome.reads,
+            commands: outcome.commands,
             one_in_slower_ms: outcome.latencies.distribution(),
             seconds: outcome.seconds,
             nodes: BTreeMap::new(),
@@ -164,12 +167,21 @@ impl LoadPhase {
         words.write_fmt(counts).expect("a string takes what is written to it");
         page.paragraph(&words);
         if let Some(reads) = &self.reads {
-            let ReadReport { answered, errors, asked_per_s, rate_per_s, latency, .. } = reads;
+            let CallReport { answered, errors, asked_per_s, rate_per_s, latency, .. } = reads;
             let reached = if reads.is_rate_reached { "" } else { " (not reached)" };
             page.paragraph(&format!(
                 "Linearizable reads of twins: {rate_per_s:.0} of {asked_per_s:.0} in a second{reached}, {answered} answered, \
                  {errors} errors, p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms.",
                 latency.p50_ms, latency.p99_ms, latency.max_ms
+            ));
+        }
+        if let Some(CommandReport { accepted, delivered, delivery }) = &self.commands {
+            let CallReport { answered, errors, asked_per_s, rate_per_s, latency, .. } = accepted;
+            let reached = if accepted.is_rate_reached { "" } else { " (not reached)" };
+            page.paragraph(&format!(
+                "Commands: {rate_per_s:.0} of {asked_per_s:.0} in a second{reached}, {answered} accepted, {errors} errors, p50 \
+                 {:.1} ms, p99 {:.1} ms; {delivered} delivered, p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms.",
+                latency.p50_ms, latency.p99_ms, delivery.p50_ms, delivery.p99_ms, delivery.max_ms
             ));
         }
         for failure in &self.failures {
@@ -239,6 +251,7 @@ mod tests {
             duration_s: 4.0,
             report,
             reads: None,
+            commands: None,
             seconds: (1..=4)
                 .map(|until_s| LoadSecond { until_s, acknowledged: 400, ..LoadSecond::default() })
                 .collect(),

@@ -53,7 +53,7 @@ pub(super) fn water_value(site: &Site<'_>, signal: Signal) -> Value {
             let least = if is_main(site) { 1.0 - MAIN_DAY_SHARE } else { leak(site) };
             rounded(if is_open { mean_l_s(site) * 3_600.0 * least } else { 0.0 })
         }
-        Signal::WaterLeakAlarm => Value::Boolean(is_open && leak(site) > 0.0),
+        Signal::WaterLeakAlarm => Value::Boolean(is_leaking(site)),
         Signal::WaterTamperAlarm => {
             let day = site.causes.local.day;
             Value::Boolean(Draw::new(site.scene.seed, Subject::Day, site.device.0, day).chance(0.0005))
@@ -125,6 +125,10 @@ fn ventilation(site: &Site<'_>) -> Value {
 fn work(site: &Site<'_>) -> f64 {
     let local = site.causes.local;
     if !local.is_weekend() && (7.0..17.0).contains(&local.hour) { 1.0 } else { 0.05 }
+}
+
+pub(super) fn is_leaking(site: &Site<'_>) -> bool {
+    is_open(site) && leak(site) > 0.0
 }
 
 fn is_open(site: &Site<'_>) -> bool {

@@ -19,6 +19,36 @@ const FEEDERS: u32 = 4;
 const SUPPLY_V: f64 = 230.0;
 const COS_PHI: f64 = 0.95;
 
+/// A lamp at a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Glow {
+    pub(crate) power_w: f64,
+    /// Percent of its full light.
+    pub(crate) level: f64,
+    /// Lowest safe level of its road.
+    pub(crate) minimum: f64,
+    pub(crate) is_defective: bool,
+    pub(crate) is_dark: bool,
+}
+
+impl Glow {
+    /// Whether it is dark and the lamp, which works, gives less than its road needs.
+    pub(crate) fn is_unsafe(&self) -> bool {
+        self.is_dark && !self.is_defective && self.level < self.minimum
+    }
+}
+
+pub(super) fn glow(site: &Site<'_>) -> Glow {
+    let is_on = is_fed(site) && site.causes.has_power;
+    Glow {
+        power_w: power_w(site),
+        level: if is_on { level_percent(site) } else { 0.0 },
+        minimum: minimum(site),
+        is_defective: is_defective(site),
+        is_dark: site.causes.is_dark,
+    }
+}
+
 pub(super) fn lamp_value(site: &Site<'_>, signal: Signal) -> Value {
     match signal {
         Signal::LuminaireDimmingLevel => rounded(level_percent(site)),
@@ -34,10 +64,7 @@ pub(super) fn lamp_value(site: &Site<'_>, signal: Signal) -> Value {
         }
         Signal::LuminaireStatus => choice(signal, if is_defective(site) { "defectiveLamp" } else { "ok" }),
         Signal::LuminairePowerRating => rounded(rating_w(site)),
-        Signal::LuminaireMinimumLevel => {
-            let usual = if is_main(site) { MAIN_ROAD_MINIMUM } else { STREET_MINIMUM };
-            rounded(site.wanted_number(signal).unwrap_or(usual))
-        }
+        Signal::LuminaireMinimumLevel => rounded(minimum(site)),
         Signal::LuminaireEnergy => rounded(energy_kwh(site)),
         Signal::LuminaireTemperature => rounded(site.causes.weather.temperature + 0.4 * power_w(site)),
         Signal::LuminaireVoltage => rounded(supply_v(site, signal)),
@@ -85,6 +112,11 @@ pub(super) fn energy_kwh(site: &Site<'_>) -> f64 {
 fn level_percent(site: &Site<'_>) -> f64 {
     let own = if site.causes.is_dark { 100.0 } else { 0.0 };
     site.wanted_number(Signal::LuminaireDimmingLevel).unwrap_or(own)
+}
+
+fn minimum(site: &Site<'_>) -> f64 {
+    let usual = if is_main(site) { MAIN_ROAD_MINIMUM } else { STREET_MINIMUM };
+    site.wanted_number(Signal::LuminaireMinimumLevel).unwrap_or(usual)
 }
 
 /// LED light is close to proportional to its power, above what the driver needs.

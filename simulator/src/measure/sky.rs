@@ -1,21 +1,7 @@
-//! Weather, air, noise and water levels.
-use jiff::{SignedDuration, Timestamp};
-
+//! Weather, air and noise.
+use super::water::remembered_rain;
 use super::{Site, choice, rounded};
-use crate::causes::Sky;
 use crate::signal::{Signal, Value};
-
-/// Water levels remember the rain of so many half hours.
-const REMEMBERED_HALF_HOURS: i32 = 24;
-/// Half hours after which two thirds of the rain have run off. Assumed, as for a paved catchment.
-const RUN_OFF_HALF_HOURS: f64 = 4.0;
-/// Metres that a millimetre of remembered rain lifts the water. Assumed.
-const RISE_M_PER_MM: f64 = 0.035;
-/// Metres above the station's zero; 15 mm in half an hour, the national cloudburst, stay below the second, twice that do not.
-const ALERT_M: f64 = 0.9;
-const DANGER_M: f64 = 1.3;
-/// From the zero of the station up to the sensor.
-const SENSOR_M: f64 = 3.0;
 
 pub(super) fn weather_value(site: &Site<'_>, signal: Signal) -> Value {
     let weather = &site.causes.weather;
@@ -86,32 +72,4 @@ pub(super) fn noise_value(site: &Site<'_>, signal: Signal) -> Value {
         Signal::NoiseSonometerClass => choice(signal, if site.ordinal.is_multiple_of(4) { "1" } else { "2" }),
         _ => Value::Poison,
     }
-}
-
-pub(super) fn flood_value(site: &Site<'_>, signal: Signal) -> Value {
-    let usual = 0.2 + 0.2 * site.build().share();
-    let level = || {
-        (usual + RISE_M_PER_MM * remembered_rain(site) + 0.005 * site.noise(Signal::FloodLevel).bell()).min(SENSOR_M)
-    };
-    let wanted = |usual| rounded(site.wanted_number(signal).unwrap_or(usual));
-    match signal {
-        Signal::FloodLevel => rounded(level()),
-        Signal::FloodDistance => rounded((SENSOR_M - level()).max(0.0)),
-        Signal::FloodAlert => wanted(ALERT_M),
-        Signal::FloodDanger => wanted(DANGER_M),
-        Signal::FloodBatteryLevel => site.charge_of_sensor(),
-        _ => Value::Poison,
-    }
-}
-
-/// Millimetres of the last hours that have not run off yet.
-fn remembered_rain(site: &Site<'_>) -> f64 {
-    let scene = &site.scene;
-    let half_hours = (0..REMEMBERED_HALF_HOURS).map(|ago| {
-        let moment: Timestamp = site.at - SignedDuration::from_mins(30 * i64::from(ago) + 15);
-        let sky = Sky::at(scene.seed, scene.plan.centre(), moment);
-        let rain = sky.weather.rain + scene.course.effect(moment, site.remoteness).rain;
-        rain / 2.0 * (-f64::from(ago) / RUN_OFF_HALF_HOURS).exp()
-    });
-    half_hours.sum()
 }

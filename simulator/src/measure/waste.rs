@@ -71,6 +71,10 @@ pub(super) fn filling(site: &Site<'_>) -> f64 {
     (a_day * gathered * luck).min(FULL)
 }
 
+pub(super) fn is_overfull(site: &Site<'_>) -> bool {
+    filling(site) >= FULL
+}
+
 /// Percent, when somebody asked for it.
 fn threshold(site: &Site<'_>) -> Option<f64> {
     site.wanted_number(Signal::BinThreshold)

@@ -3,6 +3,7 @@ use jiff::Timestamp;
 use kvarter_api::StreamTotals;
 use serde::Serialize;
 
+use crate::city::light::LightFigures;
 use crate::clock::rfc3339;
 use crate::latency::LatencySummary;
 use crate::replay::FileTally;
@@ -59,10 +60,18 @@ pub struct PlayReport {
     pub failures: Vec<String>,
     /// The outcomes that the files of a replay must have in a fresh cluster when they are played to their end.
     pub expected: Vec<FileTally>,
+    /// By district, of a world that watches its light.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub light: Vec<LightFigures>,
 }
 
 impl PlayReport {
-    pub(super) fn new(status: &PlayStatus, failures: Vec<String>, expected: Vec<FileTally>) -> Self {
+    pub(super) fn new(
+        status: &PlayStatus,
+        failures: Vec<String>,
+        expected: Vec<FileTally>,
+        light: Vec<LightFigures>,
+    ) -> Self {
         let PlayStatus { totals, latency, .. } = status;
         Self {
             simulated_until: status.simulated,
@@ -84,6 +93,7 @@ impl PlayReport {
             errors: status.errors,
             failures,
             expected,
+            light,
         }
     }
 

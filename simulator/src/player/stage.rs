@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::lane::{Lane, LaneInPlay, LaneTasks};
 use super::pace::Pace;
 use super::report::{PlayReport, PlayStatus};
+use super::steps::{StepDone, StepsInPlay};
 use super::{PlayOptions, Seating, order};
 use crate::clock::wall_clock;
 use crate::device::DeviceIndex;
@@ -37,6 +38,8 @@ pub(super) struct Stage {
     heard: mpsc::Receiver<(usize, GatewayEvent)>,
     tasks: LaneTasks,
     pace: Pace,
+    /// Whoever leads the play in steps, in place of its pace.
+    steps: Option<StepsInPlay>,
     started: Instant,
     patience: Duration,
     /// The moment up to which the world has been measured.
@@ -70,6 +73,7 @@ impl Stage {
         let (now, position) = (Instant::now(), world.start());
         Self {
             pace: Pace::new(position, options.speed),
+            steps: None,
             started: now,
             patience: options.patience,
             ordered_at: now,
@@ -87,6 +91,11 @@ impl Stage {
         }
     }
 
+    pub(super) fn led_by(mut self, steps: StepsInPlay) -> Self {
+        self.steps = Some(steps);
+        self
+    }
+
     pub(super) async fn play(mut self, stop: &CancellationToken, status: &watch::Sender<PlayStatus>) -> PlayReport {
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -96,23 +105,21 @@ impl Stage {
         while !self.is_over(give_up) {
             tokio::select! {
                 _ = beats.tick() => {
-                    if give_up.is_none() {
-                        self.measure();
-                    }
-                    self.answer_slowly();
-                    self.lanes.iter_mut().for_each(LaneInPlay::flush);
+                    self.beat(give_up.is_none());
                     let is_ending = stop.is_cancelled() || self.world.next_due().is_none();
                     if give_up.is_none() && is_ending {
                         give_up = Some(Instant::now() + self.patience);
                     }
                 }
                 Some((lane, event)) = self.heard.recv() => self.hear(lane, event),
+                () = StepsInPlay::moved(&mut self.steps) => self.beat(give_up.is_none()),
                 _ = statuses.tick() => {
                     self.refresh_status();
                     status.send_replace(self.status);
                 }
                 () = sleep_until(give_up.unwrap_or(self.started)), if give_up.is_some() => break,
             }
+            self.tell_step();
         }
         let report = self.close(give_up.unwrap_or_else(Instant::now)).await;
         status.send_replace(report.0);
@@ -126,9 +133,33 @@ impl Stage {
         !self.failures.is_empty() || give_up.is_some() && is_done()
     }
 
+    /// Moves the world on, unless the play is ending, and hands over what lanes take.
+    fn beat(&mut self, moves_on: bool) {
+        if moves_on {
+            self.measure();
+        }
+        self.answer_slowly();
+        self.lanes.iter_mut().for_each(LaneInPlay::flush);
+    }
+
+    /// Tells who leads the play how far it is, once everything that was sent has its outcome.
+    fn tell_step(&self) {
+        let Some(steps) = &self.steps else { return };
+        if self.position >= steps.until() && self.lanes.iter().all(LaneInPlay::is_settled) {
+            let PlayStatus { commands_executed, commands_failed, commands_ignored, .. } = self.status;
+            steps.tell(StepDone {
+                until: self.position,
+                orders: commands_executed + commands_failed + commands_ignored,
+            });
+        }
+    }
+
     /// Measures what is due, as long as the lanes keep up.
     fn measure(&mut self) {
-        let reached = self.pace.reached(self.started.elapsed(), wall_clock());
+        let reached = match &self.steps {
+            Some(steps) => steps.until().min(wall_clock()),
+            None => self.pace.reached(self.started.elapsed(), wall_clock()),
+        };
         let mut readings = Vec::new();
         loop {
             match self.world.next_due().filter(|due| *due <= reached) {
@@ -301,7 +332,7 @@ impl Stage {
     /// Ends the streams in order, those that do not answer by `give_up` at once.
     async fn close(mut self, give_up: Instant) -> (PlayStatus, PlayReport) {
         self.refresh_status();
-        let Self { world, lanes, mut tasks, heard, mut status, failures, .. } = self;
+        let Self { mut world, lanes, mut tasks, heard, mut status, failures, .. } = self;
         drop(heard);
         tasks.listeners.shutdown().await;
         // The speakers end when their lanes hang up, and give back their share of the streams.
@@ -316,7 +347,8 @@ impl Stage {
             totals = sum_totals(totals, stream.close(patience.max(QUIET)).await);
         }
         status.totals = totals;
-        let report = PlayReport::new(&status, failures, world.tallies().to_vec());
+        let light = world.light(status.simulated);
+        let report = PlayReport::new(&status, failures, world.tallies().to_vec(), light);
         (status, report)
     }
 }

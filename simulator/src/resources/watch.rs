@@ -79,7 +79,7 @@ mod tests {
     fn the_first_look_at_a_process_tells_nothing_yet() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("fleet.json");
-        std::fs::write(&file, format!(r#"[{{"id": 1, "pid": {}}}]"#, std::process::id())).unwrap();
+        std::fs::write(&file, format!(r#"[{{"id": 1, "pid": {}, "api_address": "a"}}]"#, std::process::id())).unwrap();
         let mut watch = UsageWatch::new(NodeProcesses::open(&file).unwrap());
         watch.look(Duration::ZERO);
         assert!(watch.clone().points().is_empty());

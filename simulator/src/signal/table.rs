@@ -14,7 +14,7 @@ macro_rules! kinds {
         }
 
         impl SimulatedKind {
-            pub const ALL: [Self; 19] = [$(Self::$kind,)*];
+            pub const ALL: [Self; 21] = [$(Self::$kind,)*];
 
             /// Name in the catalog.
             pub fn name(self) -> &'static str {
@@ -37,9 +37,9 @@ macro_rules! signals {
         }
 
         impl Signal {
-            pub const ALL: [Self; 133] = [$(Self::$signal,)*];
+            pub const ALL: [Self; 140] = [$(Self::$signal,)*];
 
-            pub(super) const ROWS: [Row; 133] = [
+            pub(super) const ROWS: [Row; 140] = [
                 $(Row { kind: SimulatedKind::$kind, attribute: $attribute, interval_s: $interval_s, shape: $shape },)*
             ];
         }
@@ -83,6 +83,8 @@ kinds! {
     HeatMeter: "heat_meter";
     WaterMeter: "water_meter";
     Building: "building";
+    Pump: "pump";
+    CitizenReports: "citizen_reports";
 }
 
 signals! {
@@ -219,4 +221,11 @@ signals! {
     BuildingActivePower: Building, "activePower", 300, number(0.0, 100_000.0);
     BuildingTemperatureSetpoint: Building, "temperatureSetpoint", 3600, number(5.0, 30.0);
     BuildingVentilationMode: Building, "ventilationMode", 3600, Shape::Choice(&["unoccupied", "occupied", "boost"]);
+    PumpSpeed: Pump, "speed", 300, number(0.0, 100.0);
+    PumpFlow: Pump, "flow", 300, number(0.0, 100_000.0);
+    PumpPower: Pump, "activePower", 300, number(0.0, 10_000.0);
+    PumpStatus: Pump, "status", 3600, Shape::Choice(&["ok", "runningDry", "blocked"]);
+    ReportServiceCode: CitizenReports, "service_code", 0, Shape::Choice(&["streetLight", "waste", "pothole", "flooding", "waterLeak"]);
+    ReportLocation: CitizenReports, "location", 0, Shape::Point;
+    ReportRequestId: CitizenReports, "service_request_id", 0, Shape::Text;
 }

@@ -1,15 +1,18 @@
 //! A cluster's outside: it registers devices, counts readings by the cluster's rules, loses connections, gives orders.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 use kvarter_api::Client;
+use kvarter_api::v1::command_service_server::{CommandService, CommandServiceServer};
 use kvarter_api::v1::connect_request::Message as Request;
 use kvarter_api::v1::connect_response::Message as Response;
 use kvarter_api::v1::device_gateway_server::{DeviceGateway, DeviceGatewayServer};
 use kvarter_api::v1::kind_service_server::{KindService, KindServiceServer};
+use kvarter_api::v1::service_control_server::{ServiceControl, ServiceControlServer};
 use kvarter_api::v1::twin_service_server::{TwinService, TwinServiceServer};
 use kvarter_api::v1::{self, ReadingOutcome};
-use kvarter_simulator::Signal;
+use kvarter_simulator::{Signal, wall_clock};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,6 +30,12 @@ pub(crate) struct State {
     /// By device and attribute: the value at each observation time, as bits.
     pub(crate) readings: BTreeMap<(String, u32), BTreeSet<(i64, u64)>>,
     pub(crate) acknowledgements: Vec<v1::CommandAcknowledgement>,
+    /// Ids of the commands that were issued, each delivered twice to the stream that attached its device.
+    pub(crate) commands: Vec<String>,
+    /// By device: its connection and alias.
+    attached: BTreeMap<String, (mpsc::Sender<Result<v1::ConnectResponse, Status>>, u32)>,
+    /// Of the lighting service of each district, in the order in which they were set.
+    pub(crate) modes: Vec<(String, v1::ServiceMode)>,
     totals: BTreeMap<(String, u32), v1::ReadingTotals>,
     newest: BTreeMap<(String, u32), i64>,
     streams: usize,
@@ -61,6 +70,8 @@ impl City {
         for _ in 0..2 {
             let services = Routes::new(DeviceGatewayServer::new(city.clone()))
                 .add_service(KindServiceServer::new(city.clone()))
+                .add_service(CommandServiceServer::new(city.clone()))
+                .add_service(ServiceControlServer::new(city.clone()))
                 .add_service(TwinServiceServer::new(city.clone()));
             nodes.start(services).await;
         }
@@ -101,6 +112,67 @@ impl KindService for City {
 
     async fn put_kind(&self, _: Call<v1::PutKindRequest>) -> Result<Answer<v1::Kind>, Status> {
         Err(Status::unimplemented("not needed"))
+    }
+}
+
+#[tonic::async_trait]
+impl CommandService for City {
+    type WatchCommandStream = ReceiverStream<Result<v1::Command, Status>>;
+
+    async fn issue_command(&self, request: Call<v1::IssueCommandRequest>) -> Result<Answer<v1::Command>, Status> {
+        let v1::IssueCommandRequest { device, action, arguments, request_id: id, .. } = request.into_inner();
+        let (connection, alias) = {
+            let mut state = self.state();
+            state.commands.push(id.clone());
+            state.attached.get(&device).cloned().ok_or_else(|| Status::not_found("nobody attached the device"))?
+        };
+        let deadline = Some((SystemTime::from(wall_clock()) + Duration::from_secs(30)).into());
+        let delivery = v1::CommandDelivery {
+            alias,
+            id,
+            action,
+            arguments,
+            deadline,
+            epoch: 1,
+            shard: shard(alias),
+            ..Default::default()
+        };
+        for _ in 0..2 {
+            let message = Some(Response::Command(delivery.clone()));
+            connection.send(Ok(v1::ConnectResponse { message })).await.expect("the connection lives");
+        }
+        Ok(Answer::new(v1::Command::default()))
+    }
+
+    async fn get_command(&self, _: Call<v1::GetCommandRequest>) -> Result<Answer<v1::Command>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn watch_command(
+        &self,
+        _: Call<v1::WatchCommandRequest>,
+    ) -> Result<Answer<Self::WatchCommandStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+}
+
+/// Every district has a lighting service that never orders anything.
+#[tonic::async_trait]
+impl ServiceControl for City {
+    async fn list_services(
+        &self,
+        request: Call<v1::ListServicesRequest>,
+    ) -> Result<Answer<v1::ListServicesResponse>, Status> {
+        let name = format!("{}/services/lighting", request.into_inner().parent);
+        let figures = [("commands".to_owned(), 0.0)].into();
+        let services = vec![v1::Service { name, figures, ..v1::Service::default() }];
+        Ok(Answer::new(v1::ListServicesResponse { services }))
+    }
+
+    async fn set_service_mode(&self, request: Call<v1::SetServiceModeRequest>) -> Result<Answer<v1::Service>, Status> {
+        let request = request.into_inner();
+        self.state().modes.push((request.name.clone(), request.mode()));
+        Ok(Answer::new(v1::Service { name: request.name, mode: request.mode, ..v1::Service::default() }))
     }
 }
 
@@ -223,6 +295,8 @@ impl Connection {
             if let Some((_, delivery)) = self.city.order.as_ref().filter(|(name, _)| *name == device) {
                 ordered = Some(v1::CommandDelivery { alias, shard: shard(alias), ..delivery.clone() });
             }
+            let connection = self.responses.clone();
+            self.city.state().attached.insert(device.clone(), (connection, alias));
             self.devices.insert(alias, device);
         }
         self.answer(Response::Attached(v1::DevicesAttached { devices: attached })).await?;

@@ -1,6 +1,8 @@
 //! A load's ledgers agree with the cluster, whatever happens to its connections.
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kvarter_api::v1;
 use kvarter_simulator::{Ledger, Load, LoadError, LoadPlan, PlanError};
 use tokio_util::sync::CancellationToken;
 
@@ -69,4 +71,25 @@ async fn a_plan_that_can_not_run_is_refused_before_anything_is_registered() {
     let (_city, _nodes, client) = City::start(vec![], None).await;
     let error = Load::prepare(&client, LoadPlan { lanes: 0, ..plan() }).await.unwrap_err();
     assert!(matches!(error, LoadError::Plan(PlanError::None { what: "stream" })));
+}
+
+#[tokio::test]
+async fn the_commands_of_a_load_are_delivered_once_each_and_obeyed() {
+    let (city, _nodes, client) = City::start(vec![], None).await;
+    let load = Load::prepare(&client, plan()).await.unwrap().with_commands(&client, 200.0).await.unwrap();
+    let outcome = load.run(&CancellationToken::new(), Duration::from_secs(30), |_| {}).await;
+
+    let commands = outcome.commands.unwrap();
+    assert_eq!(
+        (commands.accepted.answered, commands.accepted.errors, commands.delivered),
+        (200, 0, 200),
+        "{commands:?}"
+    );
+    assert!(commands.delivery.p50_ms > 0.0 && commands.accepted.latency.p50_ms > 0.0, "{commands:?}");
+    assert_eq!((outcome.report.stored, outcome.report.errors), (4_000, 0));
+    let state = city.state();
+    let succeeded = state.acknowledgements.iter().filter(|said| said.outcome() == v1::CommandOutcome::Succeeded);
+    let obeyed: BTreeSet<&String> = succeeded.map(|said| &said.id).collect();
+    assert_eq!(obeyed, state.commands.iter().collect());
+    assert_eq!(obeyed.len(), 200);
 }

@@ -1,6 +1,7 @@
 //! Plays and loads through the front door, against a cluster that is one process and forgets no rule of the gateway stream.
 mod city;
 mod load;
+mod merit;
 mod play;
 
 #[path = "../../../node/api/tests/faults/certificates.rs"]

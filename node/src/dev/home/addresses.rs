@@ -1,4 +1,4 @@
-//! Loopback ports of the three nodes: chosen on the first start, the same ever after.
+//! Loopback ports of the nodes: chosen on the first start, the same ever after.
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -23,8 +23,12 @@ struct NodeSettings {
 #[derive(Serialize)]
 struct Formation {
     shards: u32,
+    replication_factor: u64,
     initial: Vec<Initial>,
 }
+
+/// Replicas of a shard, where there are so many nodes.
+const REPLICATION_FACTOR: u64 = 3;
 
 #[derive(Serialize)]
 struct ClientProfile {
@@ -57,7 +61,11 @@ fn node_settings(home: &Home, node: NodeId, shards: u32) -> NodeSettings {
         api: endpoint(addresses.api),
         admin: Admin { listen: addresses.admin },
         tls: tls_files(home, &format!("node{}", node.0)),
-        cluster: Formation { shards, initial: home.nodes().map(initial).collect() },
+        cluster: Formation {
+            shards,
+            replication_factor: REPLICATION_FACTOR.min(home.node_count()),
+            initial: home.nodes().map(initial).collect(),
+        },
     }
 }
 
@@ -80,13 +88,17 @@ mod tests {
     #[test]
     fn a_node_accepts_its_settings() {
         let dir = tempfile::tempdir().unwrap();
-        let options = HomeOptions { clean: false, shards: 4, random: &*Ports::system().random };
-        let home = Home::open(dir.path(), &options).unwrap();
-        for node in home.nodes() {
-            let config = Config::load(&home.node_settings(node), std::iter::empty()).unwrap();
-            assert_eq!((config.id, config.cluster.shards, config.cluster.initial.len()), (node.0, 4, 3));
-            assert_eq!(config.api.address, home.addresses(node).api.to_string());
-            assert!(config.tls.key.exists() && config.tls.certificate.exists() && config.tls.ca.exists());
+        for (nodes, replicas) in [(1, 1), (3, 3), (5, 3)] {
+            let options = HomeOptions { clean: true, nodes, shards: 4, random: &*Ports::system().random };
+            let home = Home::open(dir.path(), &options).unwrap();
+            for node in home.nodes() {
+                let config = Config::load(&home.node_settings(node), std::iter::empty()).unwrap();
+                let cluster = &config.cluster;
+                assert_eq!((config.id, cluster.shards, cluster.initial.len() as u64), (node.0, 4, nodes));
+                assert_eq!(cluster.replication_factor, replicas);
+                assert_eq!(config.api.address, home.addresses(node).api.to_string());
+                assert!(config.tls.key.exists() && config.tls.certificate.exists() && config.tls.ca.exists());
+            }
         }
     }
 }
