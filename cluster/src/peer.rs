@@ -244,6 +244,7 @@ impl Peers {
 
     /// How far the clocks of the reachable nodes are ahead of this one's, microseconds; this node's own is zero.
     pub(crate) fn clocks_ahead(&self) -> BTreeMap<NodeId, i64> {
+        // Locked once: a reader that comes again waits behind a writer, who waits for its first lock.
         let known = self.known.read();
         let others = known.iter().filter(|(_, peer)| peer.is_reachable());
         let mut ahead: BTreeMap<_, _> =
@@ -361,7 +362,8 @@ impl Peers {
 
     /// Asks whoever is at `address` to admit this node, and returns the members.
     pub(crate) async fn ask_to_join(&self, address: &str) -> Result<Vec<wire::Identity>, Status> {
-        let channel = self.channel(address, &self.tls.read()).map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel =
+            self.channel(address, &self.tls.read()).map_err(|error| Status::unavailable(error.to_string()))?;
         let mut request = Request::new(self.identity());
         request.set_timeout(JOIN_TIMEOUT);
         let answer = tokio::time::timeout(JOIN_TIMEOUT, PeerClient::new(channel).join(request)).await;
@@ -440,4 +442,32 @@ pub(crate) async fn probe(peers: Arc<Peers>) {
 fn common_name(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     certificate.subject().iter_common_name().next()?.as_str().ok().map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn peers() -> Peers {
+        let key = KeyPair::generate().unwrap();
+        let pem = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem().into_bytes();
+        let tls = TlsIdentity { ca_pem: pem.clone(), certificate_pem: pem, key_pem: key.serialize_pem().into_bytes() };
+        let text = || "127.0.0.1:1".to_owned();
+        let (disk, zone, peer_address, api_address) = (DiskId(7), "z".to_owned(), text(), text());
+        let own = Own { node: NodeId(1), disk, zone, peer_address, api_address };
+        Peers::new(own, tls, None, &Ports::system())
+    }
+
+    #[tokio::test]
+    async fn clocks_are_looked_at_while_peers_are_learned() {
+        let (peers, address) = (peers(), "127.0.0.1:1");
+        (2..9).for_each(|node| peers.learn(NodeId(node), address, None).unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..20_000).for_each(|_| drop(peers.clocks_ahead())));
+            scope.spawn(|| (0..20_000).for_each(|_| peers.learn(NodeId(2), address, None).unwrap()));
+        });
+        assert_eq!(peers.clocks_ahead().len(), 1, "nobody else has told its time");
+    }
 }

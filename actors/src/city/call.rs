@@ -12,6 +12,9 @@ use crate::city::answer::{Here, is_read, read_feed, staleness_max};
 use crate::city::{CallContext, FeedBounds, Inner};
 use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
 
+/// How long a leader that another node has followed is still waited for: its answer may be on its way.
+const DEPOSED_GRACE: Duration = Duration::from_millis(100);
+
 const RETRY_BACKOFF: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(500) };
 
 /// What an attempt came to.
@@ -108,7 +111,11 @@ impl Inner {
         let is_harmless = request.request.as_ref().is_some_and(is_read);
         let envelope = message::peer_request::Request::Shard(*request);
         let peer_request = message::PeerRequest { request: Some(envelope) };
-        let answer = self.cluster.call(node, peer_request.encode_to_vec().into(), remaining).await;
+        let answer = tokio::select! {
+            answer = self.cluster.call(node, peer_request.encode_to_vec().into(), remaining) => answer,
+            // One that is stopped, or cut off, would be waited for until the deadline, though others have taken over.
+            () = self.deposed(shard, node) => Err(CallError::Unknown { node }),
+        };
         let Some(message::peer_request::Request::Shard(request)) = peer_request.request else {
             unreachable!("the request was put there above");
         };
@@ -169,6 +176,20 @@ impl Inner {
             }
         }
         bounds.ok_or(failure)
+    }
+
+    /// Ends when `node` leads `shard` no more and has had time to say what it did as its leader. Pending for a node that did not
+    /// lead when it was asked, and without a local replica, which would tell who does.
+    async fn deposed(&self, shard: ShardId, node: NodeId) {
+        let leadership = self.cluster.shard(shard).map(|handle| handle.leadership());
+        let Some(mut leadership) = leadership.filter(|seen| seen.borrow().leader == Some(node)) else {
+            return std::future::pending().await;
+        };
+        let is_followed = |now: &Leadership| now.leader.is_some_and(|leader| leader != node);
+        if leadership.wait_for(is_followed).await.is_err() {
+            return std::future::pending().await;
+        }
+        sleep(DEPOSED_GRACE).await;
     }
 
     /// Entries of a shard's feed from the first replica that has them, the local one before others. `GONE` when every
