@@ -30,7 +30,7 @@ use turmoil::{Builder, Sim};
 
 use crate::check::{ReplicaHash, Violation, Violations};
 use judge::{Replicas, judge, pages};
-use nemesis::{Fault, Nemesis};
+use nemesis::Nemesis;
 use stage::{Disk, NODES, Phase, SHARDS, Stage, host};
 pub use trace::Trace;
 
@@ -91,14 +91,14 @@ impl fmt::Display for Outcome {
 /// Plays the life of a cluster that follows from `seed`, and judges it. Call it outside of any async runtime, and for the same
 /// life again while nothing else in the process spawns tasks.
 pub fn simulate(seed: u64) -> Outcome {
-    simulate_on(seed, |disk| Arc::new(disk), None)
+    simulate_on(seed, |disk| Arc::new(disk))
 }
 
-/// [`simulate`] with nodes that see their disks through `disk`, and with no fault but `only`, if there is one.
-fn simulate_on(seed: u64, disk: Disk, only: Option<Fault>) -> Outcome {
+/// [`simulate`] with nodes that see their disks through `disk`.
+fn simulate_on(seed: u64, disk: Disk) -> Outcome {
     align_task_ids();
     let stage = Stage::new(seed, disk);
-    let mut nemesis = Nemesis::new(stage.random(1), only);
+    let mut nemesis = Nemesis::new(stage.random(1));
     let played = Play::new(&stage, seed).play(&mut nemesis);
     let mut violations = match &played {
         Ok(replicas) => judge(&stage.history.lock(), replicas),

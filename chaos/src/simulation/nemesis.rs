@@ -119,8 +119,6 @@ impl fmt::Display for Fault {
 
 pub(super) struct Nemesis {
     random: StdRng,
-    /// The one fault that is made, if not all are.
-    only: Option<Fault>,
     active: Vec<(i64, Fault)>,
     next_us: i64,
     made: BTreeMap<&'static str, u64>,
@@ -135,8 +133,8 @@ fn later(from_us: i64, by: Duration) -> i64 {
 }
 
 impl Nemesis {
-    pub(super) fn new(random: StdRng, only: Option<Fault>) -> Self {
-        Self { random, only, active: Vec::new(), next_us: 0, made: BTreeMap::new() }
+    pub(super) fn new(random: StdRng) -> Self {
+        Self { random, active: Vec::new(), next_us: 0, made: BTreeMap::new() }
     }
 
     /// How many faults of which kind were made.
@@ -163,8 +161,7 @@ impl Nemesis {
         if self.active.len() < ACTIVE_MAX
             && let Some(class) = classes.choose(&mut self.random)
         {
-            let drawn = Fault::draw(*class, &mut self.random);
-            let fault = self.only.clone().unwrap_or(drawn);
+            let fault = Fault::draw(*class, &mut self.random);
             self.make(&fault, sim, stage);
             *self.made.entry(fault.name()).or_default() += 1;
             self.active.push((later(now_us, fault.time(&mut self.random)), fault));

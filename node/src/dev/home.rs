@@ -20,6 +20,9 @@ pub use authority::Authority;
 /// Most nodes of a development cluster.
 pub(super) const NODES_MAX: u64 = 7;
 
+/// Further nodes that have a certificate, and may join: the authority is gone when they come.
+const SPARES: u64 = 2;
+
 /// Who `kvarter dev` is to the cluster: `client:dev`.
 const CLIENT_NAME: &str = "dev";
 
@@ -185,7 +188,7 @@ fn issue_certificates(dir: &Path, nodes: u64) -> anyhow::Result<()> {
     }
     std::fs::create_dir(&fresh)?;
     let authority = Authority::new()?;
-    for id in 1..=nodes {
+    for id in 1..=nodes + SPARES {
         write_identity(&fresh, &format!("node{id}"), &authority.node(NodeId(id))?)?;
     }
     write_identity(&fresh, "client", &authority.client(CLIENT_NAME)?)?;
