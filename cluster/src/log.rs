@@ -20,6 +20,8 @@ use raft_engine::Engine;
 use crate::ShardId;
 use flusher::{FlusherSender, Operation};
 pub(crate) use group::GroupLog;
+#[cfg(fuzzing)]
+pub(crate) use {mark::fuzz as fuzz_mark, record::fuzz as fuzz_record};
 use mark::RoundMark;
 
 /// Why the log store can not be used.

@@ -13,5 +13,7 @@ mod node;
 mod telemetry;
 mod tls;
 
+#[cfg(fuzzing)]
+pub use api::fuzz_gateway;
 pub use config::Config;
 pub use node::{Node, NodeError, StopSignals};
