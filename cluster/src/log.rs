@@ -25,6 +25,8 @@ use engine::{FILE_BYTES, LogEngine};
 use files::Files;
 use flusher::Flusher;
 pub(crate) use group::GroupLog;
+#[cfg(fuzzing)]
+pub(crate) use {mark::fuzz as fuzz_mark, record::fuzz as fuzz_record};
 use mark::RoundMark;
 
 /// Why the log store can not be used.

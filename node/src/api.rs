@@ -20,6 +20,9 @@ mod services;
 mod status;
 mod twins;
 
+#[cfg(fuzzing)]
+pub use gateway::fuzz::requests as fuzz_gateway;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
