@@ -184,6 +184,9 @@ impl Stage {
             retention_bytes: 1 << 30,
             retention_entries: 1_000_000,
             retention_age: Duration::from_secs(3600),
+            disk_free_min_percent: 0,
+            ballast_bytes: 0,
+            sync_timeout: Duration::from_secs(30),
         };
         (config, ports, life)
     }
