@@ -79,7 +79,8 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Stage(command) => command.run().await,
-            Command::Simulate(arguments) => arguments.run(),
+            // It runs on a runtime of its own.
+            Command::Simulate(arguments) => tokio::task::spawn_blocking(|| arguments.run()).await?,
         }
     }
 }

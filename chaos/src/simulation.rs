@@ -222,6 +222,11 @@ impl<'a> Play<'a> {
             stage.served.lock().len() == served_everywhere
         })?;
         self.stage.enter(Phase::Quiet);
+        // Whatever was asked before is answered, or given up, by then.
+        let answered = self.elapsed + call::DEADLINE;
+        while self.elapsed <= answered {
+            self.tick()?;
+        }
         self.until(QUIET_MAX, "the city is not quiet, or its replicas differ", is_quiet)?;
         let replicas = replicas(self.stage);
         self.stage.enter(Phase::Reading);

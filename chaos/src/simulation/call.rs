@@ -7,10 +7,9 @@ use kvarter_actors::{CallContext, City};
 use kvarter_cluster::ShardId;
 
 /// After which a client hears that nothing is known.
-const DEADLINE: Duration = Duration::from_secs(3);
+pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
 pub(super) async fn call(city: &City, shard: ShardId, request: Request) -> Result<Reply, Failure> {
     let request = message::ShardRequest { shard: shard.0, request: Some(request), ..Default::default() };
-    let context = CallContext { deadline: DEADLINE, traceparent: String::new(), criticality: None };
-    city.call(request, context).await
+    city.call(request, CallContext { deadline: DEADLINE, traceparent: String::new(), criticality: None }).await
 }
