@@ -35,7 +35,7 @@ use tonic::transport::Server;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::log::{Kept, LogError, LogStore};
-use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
+use crate::meta::{MetaDoor, MetaError, MetaState, MetaView, VERSION_MAX};
 use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
 use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, probe};
@@ -111,6 +111,8 @@ pub enum StartError {
     Refused { reason: String },
     #[error("{node} was removed from its cluster, and its id is never used again")]
     Removed { node: NodeId },
+    #[error("the cluster has version {cluster}, this program knows {VERSION_MAX}: start a newer one")]
+    TooOld { cluster: u32 },
     #[error("the Raft settings are not valid: {reason}")]
     Raft { reason: String },
     #[error("the runtime can not be started: {reason}")]

@@ -25,9 +25,9 @@ use engine::{FILE_BYTES, LogEngine};
 use files::Files;
 use flusher::Flusher;
 pub(crate) use group::GroupLog;
+use mark::RoundMark;
 #[cfg(fuzzing)]
 pub(crate) use {mark::fuzz as fuzz_mark, record::fuzz as fuzz_record};
-use mark::RoundMark;
 
 /// Why the log store can not be used.
 #[derive(Debug, thiserror::Error)]
