@@ -27,7 +27,7 @@ mod kinds;
 mod mailbox;
 
 pub use door::PeerDoor;
-pub use feed::{CityFeed, FeedEntry};
+pub use feed::{CityFeed, FeedBounds, FeedEntry};
 pub(crate) use mailbox::Mailboxes;
 pub use mailbox::{StreamDelivery, StreamMailbox};
 
@@ -170,8 +170,12 @@ impl City {
 
     /// Entries of `shard` behind `after`, from the local replica while it keeps them, else from another.
     pub fn feed(&self, shard: ShardId, after: LogIndex) -> CityFeed {
-        let local = self.inner.cluster.shard(shard).map(|handle| handle.feed(after));
-        CityFeed { inner: Arc::clone(&self.inner), shard, position: after, local }
+        CityFeed { inner: Arc::clone(&self.inner), shard, position: after, local: None }
+    }
+
+    /// What the replicas of `shard` keep of its feed together, as far as they answer within `deadline`.
+    pub async fn feed_bounds(&self, shard: ShardId, deadline: Duration) -> Result<FeedBounds, Failure> {
+        self.inner.feed_bounds(shard, tokio::time::Instant::now() + deadline).await
     }
 
     /// What the local replica of `shard` has applied; `None` without one.

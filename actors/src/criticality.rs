@@ -69,7 +69,8 @@ impl Criticality {
             | Request::OpenStream(_)
             | Request::AttachDevices(_)
             | Request::CloseStream(_)
-            | Request::ReadCommand(_) => Self::High,
+            | Request::ReadCommand(_)
+            | Request::ReadStream(_) => Self::High,
             Request::SubmitReadings(_) | Request::ReadTwin(_) | Request::ReadServices(_) | Request::RetireDevice(_) => {
                 Self::Normal
             }

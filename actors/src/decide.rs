@@ -149,6 +149,7 @@ impl<'a> Decider<'a> {
             | Request::ListTwins(_)
             | Request::ReadCommand(_)
             | Request::ReadServices(_)
+            | Request::ReadStream(_)
             | Request::ReadFeed(_) => return None,
         };
         if self.facts.len() > facts_before {

@@ -8,7 +8,7 @@ use kvarter_cluster::{LogIndex, Timestamp};
 use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
 use crate::name::district_of;
 use crate::state::{Service, ShardState, TwinRef, twins};
-use crate::{AttributeNumber, Catalog, DeviceNumber};
+use crate::{AttributeNumber, Catalog, DeviceNumber, StreamId};
 
 /// Twins on a page of a list.
 const LIST_MAX: usize = 1_000;
@@ -46,6 +46,7 @@ impl Reader<'_> {
             Request::ReadTwin(request) => self.twin(request),
             Request::ListTwins(request) => Ok(self.list(request)),
             Request::ReadCommand(request) => self.command(request),
+            Request::ReadStream(request) => Ok(self.stream(request)),
             _ => return None,
         };
         Some(reply.unwrap_or_else(Reply::Failure))
@@ -117,6 +118,12 @@ impl Reader<'_> {
         let twin = self.state.device_named(&request.name).ok_or_else(|| Failure::device_not_found(&request.name))?;
         let twin = Some(self.twin_message(twin));
         Ok(Reply::TwinRead(message::TwinRead { twin, index: self.applied.0, age_ms: self.age_ms() }))
+    }
+
+    fn stream(&self, request: &message::ReadStream) -> Reply {
+        let stream = StreamId::from_message(&request.stream).and_then(|id| self.state.stream(id));
+        let devices = stream.map_or_else(Vec::new, |stream| stream.devices.iter().map(|device| device.0).collect());
+        Reply::StreamRead(message::StreamRead { devices })
     }
 
     fn list(&self, request: &message::ListTwins) -> Reply {

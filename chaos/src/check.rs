@@ -1,13 +1,21 @@
 //! Checkers: pure functions over what was seen. They say what is wrong, and fail when they saw too little to say.
 //!
-//! `feed` holds the devices' own ledgers against the facts, `twins` against the twins, `replicas` compares state hashes.
+//! `feed` holds the devices' own ledgers against the facts, `twins` against the twins, `replicas` compares state hashes;
+//! `commands` holds operators, devices and the feed against each other, `registers` what was written against what was read.
+mod commands;
 mod feed;
+mod registers;
 mod replicas;
 mod twins;
 
 use serde::Serialize;
 
+pub use commands::{
+    CLOCK_BOUND_US, CommandAudit, CommandCounts, Deed, DeliveredCommand, IssueOutcome, IssuedCommand, Receipt,
+    ReceiptState,
+};
 pub use feed::{FeedAudit, FeedPosition};
+pub use registers::{RegisterCounts, RegisterHistory, RegisterRead, RegisterWrite, WriteOutcome, check_registers};
 pub use replicas::{ReplicaHash, check_replicas};
 pub use twins::{TwinObservation, check_twins};
 
@@ -35,6 +43,52 @@ pub enum Violation {
         "shard {shard} at index {applied_index}: node {node} has state hash {hash}, node {other_node} has {other_hash}"
     )]
     ReplicasDiffer { shard: u32, applied_index: u64, node: u64, hash: String, other_node: u64, other_hash: String },
+    #[error("{command}: accepted and not in the feed")]
+    CommandLost { command: String },
+    #[error("{command}: {state} in the end")]
+    CommandNotEnded { command: String, state: ReceiptState },
+    #[error("{command}: {next} follows {last:?} in the feed")]
+    CommandOutOfOrder { command: String, last: Option<ReceiptState>, next: ReceiptState },
+    #[error("{command}: certainly not applied, the caller was told, and yet in the feed")]
+    RefusedCommandApplied { command: String },
+    #[error("{command}: executed more than once")]
+    EffectRepeated { command: String },
+    #[error("{command}: executed {late_us} µs after its deadline")]
+    EffectLate { command: String, late_us: i64 },
+    #[error("{command}: executed, and nobody has issued it")]
+    EffectWithoutCommand { command: String },
+    #[error("{command}: executed for epoch {epoch} of shard {shard}, after epoch {highest} was seen")]
+    StaleDeliveryObeyed { command: String, shard: u32, epoch: u64, highest: u64 },
+    #[error("{command}: the watch shows {next} after {last}")]
+    ReceiptWentBack { command: String, last: ReceiptState, next: ReceiptState },
+    #[error("{command}: the watch ended with {told}, the feed with {logged:?}")]
+    ReceiptDiffers { command: String, told: ReceiptState, logged: Option<ReceiptState> },
+    #[error("{command}: {state}, but its device did otherwise")]
+    ReceiptWithoutEffect { command: String, state: ReceiptState },
+    #[error("{command}: expired {early_us} µs before its time")]
+    ExpiredEarly { command: String, early_us: i64 },
+    #[error("{device}: {at} was answered after {before} had been")]
+    RegisterWentBack { device: String, at: FeedPosition, before: FeedPosition },
+    #[error("{device}: at {at} a read shows {shown:?}, the last write was {written}")]
+    RegisterShowsWrongValue { device: String, at: FeedPosition, shown: Option<u64>, written: u64 },
+    #[error("node {node} did not refuse {what}: {answer}")]
+    HostileInputAccepted { node: u64, what: String, answer: String },
+    #[error("process {pid} of node {node} has ended")]
+    NodeEnded { node: u64, pid: i32 },
+    #[error("{factor} times as much: {goodput_per_s} readings/s, {found_per_s} went through before")]
+    GoodputLow { factor: u32, goodput_per_s: u64, found_per_s: u64 },
+    #[error("overloaded callers were told so {told} times with a time to come back, {bluntly} times without")]
+    OverloadNotTold { told: u64, bluntly: u64 },
+    #[error("node {node} (0: all together) needed {growth_bytes} bytes more")]
+    MemoryUnbounded { node: u64, growth_bytes: u64 },
+    #[error("shard {shard} was led by {before:?} and is led by {now:?}, or in another term")]
+    LeaderChanged { shard: u32, before: Option<u64>, now: Option<u64> },
+    #[error("after {resumes} resumes, {unanswered} readings have no answer and {failures} streams or devices failed")]
+    ResumeFailed { resumes: u64, unanswered: u64, failures: u64 },
+    #[error("{what}: {answer}")]
+    StreamAnsweredWrong { what: String, answer: String },
+    #[error("{served} of {streams} streams were served; {first}")]
+    StreamsNotServed { served: u64, streams: u64, first: String },
     #[error("shard {shard} took no write for {waited_s} s")]
     ShardNotServing { shard: u32, waited_s: u64 },
     #[error("feed of shard {shard}: {reader} has index {other_index:?} where node 1 has {index:?}")]

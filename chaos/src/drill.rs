@@ -1,34 +1,39 @@
 //! A drill: under load, a fault strikes nodes of a cluster again and again.
 //!
 //! Hypothesis: every shard takes writes again, and in the end nothing that was acknowledged is missing, doubled or different
-//! between replicas. `strike` makes the fault and undoes it, `probe` measures the outages, `health` decides when the next
-//! strike is fair, `evidence` collects what the checkers judge. The drill strikes no more when the cluster does not come back,
-//! and judges all the same.
+//! between replicas; commands had their effects once, in time, and their receipts say so; twins were registers all the while.
+//! `strike` makes the fault and undoes it, `probe` measures the outages, `steering` issues commands and obeys them, `health`
+//! decides when the next strike is fair, `evidence` collects what the checkers judge. The drill strikes no more when the cluster
+//! does not come back, and judges all the same.
 mod evidence;
 mod health;
 mod probe;
 mod report;
+mod steering;
 mod strike;
 
 use std::time::Duration;
 
 use kvarter_api::v1::{Position, SubscribeRequest};
-use kvarter_api::{ApiError, Client, ConnectError, SendError};
+use kvarter_api::{ApiError, Client, ConnectError, MalformedName, SendError};
 use kvarter_simulator::{EnrollError, Ledger, Load, LoadError, LoadOutcome, LoadPlan, LoadProgress};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::check::{Violation, Violations};
-use crate::disks::{DiskError, Disks};
+use crate::check::{Violation, Violations, check_registers};
 use crate::fault::{Fault, Victims};
 use crate::fleet::{Fleet, FleetError};
-use evidence::Evidence;
+use crate::journal::UndoError;
+use crate::stage::{DiskError, HostUnable, ThrottleError};
+use crate::tool::ToolFailed;
+use evidence::{Evidence, FeedFindings};
 use health::Health;
 use probe::Probe;
 pub use report::{Checked, DrillReport, Figures, StrikeRecord, Verdict};
-use strike::Strike;
+use steering::{Steering, SteeringHistory};
+use strike::{Scene, Strike};
 
 /// Longest outage that is waited for; also the time in which a struck node must be back and in step.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
@@ -58,6 +63,8 @@ pub struct Drill {
 pub enum DrillError {
     #[error("a drill needs at least one round")]
     NoRounds,
+    #[error("this fault can not be made here: {0}")]
+    Unable(HostUnable),
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error(transparent)]
@@ -70,6 +77,18 @@ pub enum DrillError {
     Fleet(#[from] FleetError),
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error(transparent)]
+    Throttle(#[from] ThrottleError),
+    #[error(transparent)]
+    Tool(#[from] ToolFailed),
+    #[error("the fault can not be undone, `kvarter-chaos heal` tries again: {0}")]
+    NotUndone(#[from] UndoError),
+    #[error("the clock of node {id} can not be set")]
+    ClockNotSet { id: u64, source: std::io::Error },
+    #[error("not a device's name")]
+    Name(#[from] MalformedName),
+    #[error("an assault can not be carried out: {reason}")]
+    Assault { reason: String },
     #[error("the probe's gateway stream failed")]
     Probe(#[from] SendError),
     #[error("the cluster is not whole within {waited:?}: {missing}")]
@@ -78,11 +97,16 @@ pub enum DrillError {
     StrikeWithoutEffect { id: u64, pid: i32 },
     #[error("node {id} was started again before its disk was back")]
     NodeBeforeDisk { id: u64 },
-    #[error("node {id} stood still for {paused:?}, and nobody took over shard {shard} from it")]
-    NotTakenOver { id: u64, paused: Duration, shard: u32 },
+    #[error("{fault} of node {id}: nobody took over shard {shard} from it")]
+    NotTakenOver { id: u64, fault: Fault, shard: u32 },
 }
 
 impl Drill {
+    /// Says why the host, or the cluster as it was started, can not have this fault, if it can not.
+    pub fn unable(&self, fleet: &Fleet) -> Result<Option<HostUnable>, DrillError> {
+        strike::unable(self.fault, fleet)
+    }
+
     /// Runs the drill against the cluster of `client`, whose processes are `fleet`.
     ///
     /// Fails only when it can not be carried out from the beginning; whatever goes wrong after the first strike is in the report.
@@ -90,17 +114,17 @@ impl Drill {
         if self.rounds == 0 {
             return Err(DrillError::NoRounds);
         }
-        let health = Health::new(client, fleet)?;
-        if self.fault == Fault::PowerCut {
-            let nodes: Vec<u64> = fleet.nodes()?.iter().map(|node| node.id).collect();
-            Disks::of(fleet.data_dir()).check(&nodes)?;
+        if let Some(unable) = self.unable(fleet)? {
+            return Err(DrillError::Unable(unable));
         }
+        let health = Health::new(client, fleet)?;
         let shards = health.wait_until_whole(RECOVERY_MAX).await?;
         tracing::info!(shards = shards.len(), "the cluster is whole");
 
         let cursors = client.subscribe(SubscribeRequest::default()).await?.cursors();
         let mut probe = Probe::open(client).await?;
         let load = Load::prepare(client, self.plan()).await?;
+        let steering = Steering::start(client, health.clients(), &probe.districts()).await?;
         tracing::info!(devices = self.devices, shards = load.shards().len(), "load begins");
         let (progress, acknowledged) = watch::channel(0);
         let stop_load = CancellationToken::new();
@@ -115,8 +139,11 @@ impl Drill {
 
         let mut violations = Violations::default();
         let mut strikes = Vec::new();
-        if let Err(abort) = self.strike(fleet, &health, &mut probe, acknowledged, &mut strikes).await {
-            tracing::warn!(reason = %abort, "no more strikes");
+        let mut found = Found::default();
+        let scene = Scene { client, fleet, health: &health };
+        let struck = self.strike(scene, &mut probe, acknowledged, &mut strikes, &mut found).await;
+        if let Err(abort) = struck {
+            tracing::warn!(reason = with_causes(&abort), "no more strikes");
             violations.add(abort.into());
         }
 
@@ -126,11 +153,21 @@ impl Drill {
             None => unreachable!("the load was started above"),
         };
         tracing::info!(sent = load.report.sent, unanswered = load.report.unanswered, "load ended");
-        let LoadOutcome { report: load, ledgers, .. } = load;
-        let (checked, verdict) = match examine(client, &health, cursors, probe, ledgers).await {
-            Ok((checked, verdict)) => (checked, Verdict { availability: violations, ..verdict }),
+        let history = steering.finish().await;
+        tracing::info!(commands = history.issued.len(), "operators and devices are done");
+        if let Some(failure) = &history.failure {
+            let reason = format!("the gateway stream of the devices that obey failed: {failure}");
+            violations.add(Violation::DrillAborted { reason });
+        }
+        let LoadOutcome { report: load, mut ledgers, .. } = load;
+        ledgers.extend(found.ledgers);
+        let (checked, verdict) = match examine(client, &health, cursors, probe, ledgers, &history).await {
+            Ok((checked, verdict)) => {
+                (checked, Verdict { availability: violations, strikes: found.violations, ..verdict })
+            }
             Err(error) => {
-                violations.add(Violation::DrillAborted { reason: format!("nothing can be checked: {error}") });
+                let reason = format!("nothing can be checked: {}", with_causes(&error));
+                violations.add(Violation::DrillAborted { reason });
                 (Checked::default(), Verdict::unchecked(violations))
             }
         };
@@ -151,12 +188,13 @@ impl Drill {
 
     async fn strike(
         &self,
-        fleet: &Fleet,
-        health: &Health<'_>,
+        scene: Scene<'_>,
         probe: &mut Probe,
         mut acknowledged: watch::Receiver<u64>,
         strikes: &mut Vec<StrikeRecord>,
+        found: &mut Found,
     ) -> Result<(), Abort> {
+        let Scene { fleet, health, .. } = scene;
         let nodes: Vec<u64> = fleet.nodes().map_err(DrillError::from)?.iter().map(|node| node.id).collect();
         for round in 1..=self.rounds {
             for turn in 0..self.victims.strikes_per_round(nodes.len()) {
@@ -167,10 +205,12 @@ impl Drill {
                 probe.measure(RECOVERY_MAX).await?;
                 let leaders = health.leaders().await.map_err(DrillError::from)?;
                 let victims = self.victims.choose(turn, &nodes, &leaders);
-                let strike = Strike::make(self.fault, fleet, health, &victims).await?;
-                let (outage, undone) = tokio::join!(probe.measure(RECOVERY_MAX), strike.undo());
-                let (outage, taken_over) = (outage?, undone?);
-                let record = StrikeRecord::new(round, strike.struck(), &leaders, &outage, taken_over);
+                let strike = Strike::make(self.fault, round, scene, &victims).await?;
+                let (outage, undone) = tokio::join!(probe.measure(RECOVERY_MAX), Box::pin(strike.undo()));
+                let (outage, mut aftermath) = (outage?, undone?);
+                found.violations.append(std::mem::take(&mut aftermath.violations));
+                found.ledgers.append(&mut aftermath.ledgers);
+                let record = StrikeRecord::new(round, strike.struck(), &leaders, &outage, aftermath);
                 let StrikeRecord { outage_ms, taken_over_ms, slowest_shard, shards_led, .. } = record;
                 tracing::info!(round, nodes = ?victims, shards_led, outage_ms, taken_over_ms, slowest_shard, "struck");
                 strikes.push(record);
@@ -202,21 +242,37 @@ async fn examine(
     cursors: Vec<Position>,
     mut probe: Probe,
     mut ledgers: Vec<Ledger>,
+    history: &SteeringHistory,
 ) -> Result<(Checked, Verdict), DrillError> {
     let ends = probe.mark_ends(DRAIN_MAX).await?;
     ledgers.push(probe.into_ledger());
     let readings = ledgers.iter().map(Ledger::accepted_count).sum();
     let devices = ledgers.iter().map(|ledger| ledger.devices().len() as u64).sum();
     let shards = ends.len() as u64;
-    let evidence = Evidence { client, health, ledgers: &ledgers };
+    let evidence = Evidence { client, health, ledgers: &ledgers, history };
     tracing::info!("reading the feed");
-    let (feed, facts) = evidence.feed(cursors, &ends).await?;
+    let FeedFindings { facts, readings: feed, commands, counts } = evidence.feed(cursors, &ends).await?;
+    let (registers, register_counts) = check_registers(&history.registers, history.registers.len() as u64);
     tracing::info!(facts, "reading the twins");
     let twins = evidence.twins().await?;
     tracing::info!("comparing the replicas");
     let replicas = evidence.replicas(shards).await?;
-    let verdict = Verdict { feed, twins, replicas, ..Verdict::default() };
-    Ok((Checked { readings, facts, twins: devices, shards }, verdict))
+    let verdict = Verdict { feed, twins, replicas, commands, registers, ..Verdict::default() };
+    let checked = Checked { readings, facts, twins: devices, shards, commands: counts, registers: register_counts };
+    Ok((checked, verdict))
+}
+
+/// The error and what caused it, one after the other.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What strikes found themselves.
+#[derive(Debug, Default)]
+struct Found {
+    violations: Violations,
+    ledgers: Vec<Ledger>,
 }
 
 /// Why there are no more strikes.
@@ -232,7 +288,7 @@ impl From<Abort> for Violation {
     fn from(abort: Abort) -> Self {
         match abort {
             Abort::ShardNotServing { shard, waited } => Self::ShardNotServing { shard, waited_s: waited.as_secs() },
-            Abort::Drill(error) => Self::DrillAborted { reason: error.to_string() },
+            Abort::Drill(error) => Self::DrillAborted { reason: with_causes(&error) },
         }
     }
 }

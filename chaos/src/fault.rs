@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::stage::{ClockShift, CutOff};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// SIGKILL: the process has no chance to react; what it wrote, the system still has.
@@ -12,6 +14,48 @@ pub enum Fault {
     Pause(Duration),
     /// The file system of the node's disk forgets what was not synced, then its process is killed.
     PowerCut,
+    /// Every write to the node's disk, its syncs included, hangs for a time.
+    HungDisk(Duration),
+    /// The node's disk writes a few times in a second for a time.
+    SlowDisk(Duration),
+    /// The node's wall clock is wrong for a time: see [`ClockFault::of_round`].
+    Clock(Duration),
+    /// The network loses everything between the node and others for a time.
+    Cut(CutOff, Duration),
+    /// Clients that misbehave.
+    Assault(Assault),
+}
+
+/// What is wrong with a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockFault {
+    Off(ClockShift),
+    /// It jumps from ahead to behind and back, again and again.
+    Jumping,
+}
+
+impl ClockFault {
+    const SHIFT_S: i64 = 600;
+
+    /// Ten minutes ahead, ten minutes behind, jumping: the rounds take turns.
+    pub fn of_round(round: u32) -> Self {
+        match round % 3 {
+            1 => Self::Off(ClockShift { ahead_s: Self::SHIFT_S }),
+            2 => Self::Off(ClockShift { ahead_s: -Self::SHIFT_S }),
+            _ => Self::Jumping,
+        }
+    }
+}
+
+/// Clients that misbehave, at all nodes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assault {
+    /// What is no TLS, no gRPC, no protobuf, or breaks a rule of the API; and strangers' certificates.
+    Garbage,
+    /// More readings and commands than the cluster can take: twice as many in odd rounds, ten times as many in even ones.
+    Overload,
+    /// Gateways whose connections are cut again and again, thousands of streams, streams and feeds that nobody reads.
+    Streams,
 }
 
 /// Whom one strike hits.
@@ -54,12 +98,33 @@ impl Victims {
     }
 }
 
+impl Fault {
+    /// Where the fault is about nodes in other ways than ending their processes: how long it lasts.
+    pub fn duration(self) -> Option<Duration> {
+        match self {
+            Self::Kill | Self::PowerCut | Self::Assault(_) => None,
+            Self::Pause(time)
+            | Self::HungDisk(time)
+            | Self::SlowDisk(time)
+            | Self::Clock(time)
+            | Self::Cut(_, time) => Some(time),
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill => write!(f, "kill"),
             Self::Pause(time) => write!(f, "pause of {time:?}"),
             Self::PowerCut => write!(f, "power cut"),
+            Self::HungDisk(time) => write!(f, "disk that hangs for {time:?}"),
+            Self::SlowDisk(time) => write!(f, "disk that is slow for {time:?}"),
+            Self::Clock(time) => write!(f, "clock that is wrong for {time:?}"),
+            Self::Cut(from, time) => write!(f, "network cut from {from} for {time:?}"),
+            Self::Assault(Assault::Garbage) => write!(f, "hostile input"),
+            Self::Assault(Assault::Overload) => write!(f, "overload"),
+            Self::Assault(Assault::Streams) => write!(f, "misbehaving streams and readers"),
         }
     }
 }
@@ -79,6 +144,13 @@ mod tests {
     use super::*;
 
     const NODES: [u64; 3] = [1, 2, 5];
+
+    #[test]
+    fn clocks_go_wrong_in_every_way_within_three_rounds() {
+        let faults: Vec<_> = (1..=3).map(ClockFault::of_round).collect();
+        let off = |ahead_s| ClockFault::Off(ClockShift { ahead_s });
+        assert_eq!(faults, [off(600), off(-600), ClockFault::Jumping]);
+    }
 
     #[test]
     fn each_node_has_its_turn_in_a_round() {

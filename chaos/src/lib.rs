@@ -1,19 +1,31 @@
 //! Drills: faults made on a running cluster, and checkers that say whether its promises held; and the simulation of whole
 //! clusters, faults and all, from a seed.
 //!
-//! Start at [`Drill::run`] and [`simulate`]. The checkers (`check`) are pure; a checker that saw too little fails.
+//! Start at [`Drill::run`] and [`simulate`]; at [`Stage`] for what a cluster needs under it so that all faults can be made; at
+//! [`Journal`] for how what was left behind is undone. The checkers (`check`) are pure; a checker that saw too little fails.
 mod check;
-mod disks;
 mod drill;
 mod fault;
 mod fleet;
+mod journal;
 mod simulation;
+mod stage;
+mod suite;
+mod tool;
 
 pub use check::{
-    FeedAudit, FeedPosition, ReplicaHash, TwinObservation, Violation, Violations, check_replicas, check_twins,
+    CLOCK_BOUND_US, CommandAudit, CommandCounts, Deed, DeliveredCommand, FeedAudit, FeedPosition, IssueOutcome,
+    IssuedCommand, Receipt, ReceiptState, RegisterCounts, RegisterHistory, RegisterRead, RegisterWrite, ReplicaHash,
+    TwinObservation, Violation, Violations, WriteOutcome, check_registers, check_replicas, check_twins,
 };
-pub use disks::{DiskError, Disks, HostUnable, host_unable};
 pub use drill::{Checked, Drill, DrillError, DrillReport, Figures, StrikeRecord, Verdict};
-pub use fault::{Fault, Victims};
+pub use fault::{Assault, ClockFault, Fault, Victims};
 pub use fleet::{Fleet, FleetError, NodeProcess};
+pub use journal::{Journal, Undo, UndoError};
 pub use simulation::{Outcome, Trace, simulate};
+pub use stage::{
+    ClockShift, Clocks, CutOff, DiskError, Disks, HostUnable, Networks, Stage, StageError, StageParts, Throttle,
+    ThrottleError,
+};
+pub use suite::{SUITE, Suite, SuiteDrill, SuiteOutcome, SuiteRow};
+pub use tool::ToolFailed;

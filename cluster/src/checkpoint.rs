@@ -133,6 +133,18 @@ impl CheckpointStore {
         Ok(bytes)
     }
 
+    /// Drops the stored state of `shard`, if there is one. Durable on return. Blocks.
+    pub(crate) fn forget(&self, shard: ShardId) -> Result<(), CheckpointError> {
+        let tree = self.tree(shard)?;
+        let keys = tree.scan(&[]).map(|item| item.map(|(key, _)| (key.to_vec(), None)));
+        let batch: Batch = keys.collect::<Result<_, _>>().map_err(|error| self.failed(&error))?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        tree.apply(batch).map_err(|error| self.failed(&error))?;
+        self.database.flush().map_err(|error| self.failed(&error))
+    }
+
     /// The stored state of `shard`, if there is one. Blocks.
     pub(crate) fn read(&self, shard: ShardId) -> Result<Option<Checkpoint>, CheckpointError> {
         let damaged = |reason: String| CheckpointError::Damaged { shard, reason };

@@ -1,14 +1,18 @@
 //! The front door: [`Cluster::start`] opens the stores and joins or forms the cluster.
 //!
 //! Raft cores, their transport and the upkeep run on a runtime of their own, so that a busy application does not cost a
-//! leader its place. Forming is in `cluster/formation.rs`, opening a group in `cluster/opening.rs`, checkpoints, retention
-//! and leader spread in `cluster/upkeep.rs` (by age: `cluster/retention.rs`).
+//! leader its place. Forming is in `cluster/formation.rs`, joining in `cluster/joining.rs`, opening a group in
+//! `cluster/opening.rs` and which ones in `cluster/residence.rs`; changes of the groups' members are in `cluster/moves.rs`,
+//! checkpoints, retention and leader spread in `cluster/upkeep.rs` (by age: `cluster/retention.rs`).
 
 mod clocks;
 mod disk;
 mod formation;
 mod identity;
+mod joining;
+mod moves;
 mod opening;
+mod residence;
 mod retention;
 mod upkeep;
 
@@ -24,6 +28,7 @@ use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -36,6 +41,7 @@ use crate::peer::server::{Groups, PeerHandler, PeerService};
 use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, probe};
 use crate::ports::RaftRuntime;
 use crate::ports::storage::in_place;
+use crate::wire::meta_change::Change;
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
 pub use disk::DiskState;
@@ -62,6 +68,8 @@ pub struct ClusterConfig {
     pub api_address: String,
     /// The nodes that the cluster is first formed of, the same list on each.
     pub initial: Vec<InitialNode>,
+    /// `host:port` of members that admit this node when it is not one of `initial`.
+    pub join: Vec<String>,
     /// Shards when the cluster is first formed.
     pub shards: u32,
     pub replication_factor: usize,
@@ -101,6 +109,8 @@ pub enum StartError {
     /// Its disk is not the one it had, its certificate is another's, or it belongs to another cluster.
     #[error("the cluster refuses this node: {reason}")]
     Refused { reason: String },
+    #[error("{node} was removed from its cluster, and its id is never used again")]
+    Removed { node: NodeId },
     #[error("the Raft settings are not valid: {reason}")]
     Raft { reason: String },
     #[error("the runtime can not be started: {reason}")]
@@ -192,8 +202,7 @@ impl<S: StateMachine> Cluster<S> {
             return Ok(*shard);
         }
         let assigned = wire::DistrictAssigned { district: district.to_owned(), shard: 0 };
-        let change = wire::MetaChange { change: Some(wire::meta_change::Change::District(assigned)) };
-        Ok(ShardId(self.core.meta_door.change(change).await?.shard))
+        Ok(ShardId(self.core.meta_door.change(Change::District(assigned)).await?.shard))
     }
 
     /// Stores documents (`None` removes), all or none, and returns the new version; refused unless the version before is
@@ -205,11 +214,24 @@ impl<S: StateMachine> Cluster<S> {
     ) -> Result<u64, MetaError> {
         let documents = documents.into_iter().map(|(key, content)| wire::Document { key, content }).collect();
         let put = wire::DocumentsPut { documents, expected_version };
-        let change = wire::MetaChange { change: Some(wire::meta_change::Change::Documents(put)) };
-        self.core.meta_door.change(change).await?.documents_version.ok_or(MetaError::Conflict)
+        self.core.meta_door.change(Change::Documents(put)).await?.documents_version.ok_or(MetaError::Conflict)
     }
 
-    /// Local replicas, without the meta group. Grows when shards are placed on this node.
+    /// Tells `node` to leave: its replicas move to other nodes, then it is removed, for ever. Returns when that is decided; how
+    /// far it is stands in [`Cluster::meta`]. Harmless to repeat.
+    ///
+    /// `NotFound`: there never was such a node. `Refused`: too few nodes would be left for the replicas.
+    pub async fn remove_node(&self, node: NodeId) -> Result<(), MetaError> {
+        let leaving = wire::NodeLeaving { node: node.0 };
+        self.core.meta_door.change(Change::Leaving(leaving)).await.map(|_changed| ())
+    }
+
+    /// Waits until this node learns that it was removed from its cluster. It has no part in it any more: stop it.
+    pub async fn removed(&self) {
+        self.core.peers.expelled().await;
+    }
+
+    /// Local replicas, without the meta group. Grows when shards are placed on this node, and shrinks when they leave it.
     pub fn shards(&self) -> watch::Receiver<BTreeMap<ShardId, ShardHandle<S>>> {
         self.core.shards.subscribe()
     }
@@ -218,12 +240,16 @@ impl<S: StateMachine> Cluster<S> {
         self.core.shards.borrow().get(&id).cloned()
     }
 
-    /// The leader of `shard`, or of the meta group, as far as the local replica knows.
+    /// The leader of `shard`, or of the meta group, as far as the local replica knows; without one, as the others said within
+    /// the last 2 s.
     pub fn leader(&self, shard: ShardId) -> Option<(NodeId, Term)> {
         let leadership = if shard == ShardId::META {
             *self.core.meta.leadership().borrow()
         } else {
-            *self.shard(shard)?.leadership().borrow()
+            match self.shard(shard) {
+                Some(replica) => *replica.leadership().borrow(),
+                None => return self.core.peers.leader(shard),
+            }
         };
         leadership.leader.map(|leader| (leader, leadership.term))
     }
@@ -377,8 +403,10 @@ impl<S: StateMachine> Core<S> {
             stop: &stop,
         };
         let stored = opening.read::<MetaState>(ShardId::META).await?;
-        let members: Vec<NodeId> = config.initial.iter().map(|node| node.id).collect();
-        opening.complete(&stored, &members).await;
+        if joining::is_due(&config, &stored) {
+            joining::join(&peers, &config.join, &ports).await?;
+        }
+        opening.complete(&stored, &peers.nodes()).await;
         let meta = opening.start(stored).await?;
         meta_door.open(meta.clone());
         let core = Arc::new(Self {
@@ -411,7 +439,7 @@ impl<S: StateMachine> Core<S> {
     }
 
     /// Runs `task` until the node stops.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let stop = self.stop.clone();
         let task = async move {
             tokio::select! {
@@ -419,7 +447,7 @@ impl<S: StateMachine> Core<S> {
                 () = stop.cancelled() => {}
             }
         };
-        self.tasks.spawn_on(task, &self.raft_runtime);
+        self.tasks.spawn_on(task, &self.raft_runtime)
     }
 
     fn opening(&self) -> Opening<'_> {
@@ -450,7 +478,7 @@ impl<S: StateMachine> Core<S> {
     }
 }
 
-async fn stop_raft<S: StateMachine>(raft: &crate::shard::Raft<S>) {
+pub(super) async fn stop_raft<S: StateMachine>(raft: &crate::shard::Raft<S>) {
     if let Err(error) = raft.shutdown().await {
         tracing::warn!(%error, "a Raft group did not stop cleanly");
     }

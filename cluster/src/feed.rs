@@ -16,7 +16,7 @@ pub enum FeedError {
     Gone { shard: ShardId, first: LogIndex },
     #[error("{shard}: the log can not be read: {reason}")]
     Storage { shard: ShardId, reason: String },
-    #[error("{shard}: the node is shutting down")]
+    #[error("{shard}: the replica is closed here")]
     Stopped { shard: ShardId },
 }
 
@@ -49,10 +49,14 @@ impl<S: StateMachine> FeedReader<S> {
 
     /// The next entries, at least one and at most `entries_max`; waits while there are none. Cancel safe.
     pub async fn next(&mut self, entries_max: usize) -> Result<Vec<FeedEntry<S>>, FeedError> {
+        let closed = self.replica.closed().clone();
         loop {
+            if closed.is_cancelled() {
+                return Err(FeedError::Stopped { shard: self.shard });
+            }
             let applied = *self.applied.borrow_and_update();
             if self.position >= applied {
-                self.applied.changed().await.map_err(|_closed| FeedError::Stopped { shard: self.shard })?;
+                closed.run_until_cancelled(self.applied.changed()).await;
                 continue;
             }
             let (entries, through) = match self.replica.recent(self.position, entries_max) {

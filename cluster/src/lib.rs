@@ -11,6 +11,7 @@ mod log;
 mod meta;
 mod page;
 mod peer;
+mod placement;
 mod ports;
 mod raft;
 mod replica;
@@ -29,7 +30,7 @@ pub use cluster::{CallError, Cluster, ClusterConfig, DiskState, InitialNode, Sta
 pub use feed::{FeedEntry, FeedError, FeedReader};
 pub use id::{ClusterId, DiskId, LogIndex, NodeId, ShardId, Term};
 pub use log::LogError;
-pub use meta::{MetaError, MetaView, NodeRecord};
+pub use meta::{MetaError, MetaView, NodeRecord, Phase, ShardRecord};
 pub use page::{Page, PageContent, PageId, PageTable};
 pub use peer::server::PeerHandler;
 pub use peer::{PortTls, TlsIdentity, TlsRefused};

@@ -1,26 +1,24 @@
 //! The meta group: the one Raft group that holds the cluster itself.
 //!
-//! [`MetaView`] is its state; [`MetaDoor`] changes it: on the leader a change is decided on the applied state and
-//! committed, elsewhere it is handed to the leader.
+//! [`MetaView`] is its state and applies changes; `meta/decide.rs` says which changes are made, `meta/door.rs` makes them from
+//! any node, `meta/encoding.rs` is the form on the wire and on disk. Where replicas belong is decided in `placement.rs`.
+
+mod decide;
+mod door;
+mod encoding;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tonic::Status;
 
-use crate::page::PageContent;
-use crate::peer::Peers;
-use crate::{
-    ClusterId, DamagedBytes, DiskId, LogIndex, NodeId, Page, PageId, PageTable, ProposeError, ShardHandle, ShardId,
-    StateMachine, Term, wire,
-};
+use crate::wire::meta_change::Change;
+use crate::{ClusterId, DamagedBytes, DiskId, LogIndex, NodeId, Page, PageId, PageTable, ShardId, StateMachine, wire};
 
-/// Time that a change of the meta group may take.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) use door::MetaDoor;
+pub(crate) use encoding::{node_from_wire, node_to_wire};
 
 /// A node as the meta group has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +30,51 @@ pub struct NodeRecord {
     pub peer_address: String,
     /// `host:port` of the public API.
     pub api_address: String,
+    /// It is to be removed: its replicas move to other nodes, and it gets none.
+    pub is_leaving: bool,
+}
+
+/// How far a shard's group is in having the replicas that it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The group is still to be given its first replicas.
+    Founding,
+    /// The group is on its way from other replicas to these.
+    Moving,
+    /// The group has exactly these replicas.
+    Settled,
+}
+
+/// Where a shard's replicas are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardRecord {
+    /// The first is the preferred leader.
+    pub replicas: Vec<NodeId>,
+    /// Nodes that may have a replica still, and are to lose it.
+    pub leaving: Vec<NodeId>,
+    pub phase: Phase,
+    /// Rises with every placement.
+    pub version: u64,
+}
+
+impl ShardRecord {
+    /// Whether `node` may have a replica.
+    pub fn is_on(&self, node: NodeId) -> bool {
+        self.replicas.contains(&node) || self.leaving.contains(&node)
+    }
+
+    fn place(&mut self, replicas: Vec<NodeId>) {
+        let before = std::mem::replace(&mut self.replicas, replicas);
+        self.leaving.extend(before.iter().copied());
+        self.leaving.retain(|node| !self.replicas.contains(node));
+        self.leaving.sort_unstable();
+        self.leaving.dedup();
+        let is_same_set = before.len() == self.replicas.len() && before.iter().all(|node| self.replicas.contains(node));
+        if !is_same_set {
+            self.phase = Phase::Moving;
+        }
+        self.version += 1;
+    }
 }
 
 /// The cluster as the meta group has it.
@@ -40,13 +83,16 @@ pub struct MetaView {
     /// Absent until the cluster is formed.
     pub cluster: Option<ClusterId>,
     pub nodes: BTreeMap<NodeId, NodeRecord>,
-    /// Replicas of each shard; the first is its preferred leader.
-    pub shards: BTreeMap<ShardId, Vec<NodeId>>,
+    /// Nodes that were removed, with their disks: neither is used again.
+    pub removed: BTreeMap<NodeId, DiskId>,
+    pub shards: BTreeMap<ShardId, ShardRecord>,
     pub districts: BTreeMap<String, ShardId>,
     /// Documents of the application by key.
     pub documents: BTreeMap<String, Bytes>,
     /// Rises with every change of `documents`.
     pub documents_version: u64,
+    /// As it was said when the cluster was formed; zero: not known.
+    replication_factor: u32,
 }
 
 /// Why the meta group was not changed.
@@ -61,96 +107,39 @@ pub enum MetaError {
     /// Certainly not applied.
     #[error("the documents changed meanwhile")]
     Conflict,
-}
-
-fn id_from_bytes(bytes: &[u8]) -> Result<u128, DamagedBytes> {
-    let bytes = <[u8; 16]>::try_from(bytes);
-    bytes.map(u128::from_be_bytes).map_err(|_length| DamagedBytes { reason: "an id has 16 bytes".to_owned() })
-}
-
-pub(crate) fn node_from_wire(identity: wire::Identity) -> Result<NodeRecord, DamagedBytes> {
-    Ok(NodeRecord {
-        id: NodeId(identity.node),
-        disk: DiskId(id_from_bytes(&identity.disk)?),
-        zone: identity.zone,
-        peer_address: identity.peer_address,
-        api_address: identity.api_address,
-    })
-}
-
-fn node_to_wire(node: &NodeRecord) -> wire::Identity {
-    wire::Identity {
-        node: node.id.0,
-        disk: node.disk.0.to_be_bytes().to_vec().into(),
-        zone: node.zone.clone(),
-        peer_address: node.peer_address.clone(),
-        api_address: node.api_address.clone(),
-        cluster: Bytes::new(),
-        clock_us: 0,
-        unfit: false,
-    }
-}
-
-impl PageContent for MetaView {
-    fn encode(&self, buffer: &mut Vec<u8>) {
-        let state = wire::MetaState {
-            cluster: self.cluster.map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
-            nodes: self.nodes.values().map(node_to_wire).collect(),
-            shards: self
-                .shards
-                .iter()
-                .map(|(shard, replicas)| wire::ShardPlaced {
-                    shard: shard.0,
-                    replicas: replicas.iter().map(|node| node.0).collect(),
-                })
-                .collect(),
-            districts: self
-                .districts
-                .iter()
-                .map(|(district, shard)| wire::DistrictAssigned { district: district.clone(), shard: shard.0 })
-                .collect(),
-            documents: self
-                .documents
-                .iter()
-                .map(|(key, content)| wire::Document { key: key.clone(), content: Some(content.clone()) })
-                .collect(),
-            documents_version: self.documents_version,
-        };
-        buffer.extend_from_slice(&state.encode_to_vec());
-    }
+    /// Certainly not applied: there is nothing of that name.
+    #[error("{reason}")]
+    NotFound { reason: String },
+    /// Certainly not applied, nor will it be when it is repeated.
+    #[error("{reason}")]
+    Refused { reason: String },
 }
 
 impl MetaView {
-    fn decode(bytes: Bytes) -> Result<Self, DamagedBytes> {
-        let state = wire::MetaState::decode(bytes).map_err(|error| DamagedBytes { reason: error.to_string() })?;
-        let cluster = if state.cluster.is_empty() { None } else { Some(ClusterId(id_from_bytes(&state.cluster)?)) };
-        let nodes = state.nodes.into_iter().map(node_from_wire).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            cluster,
-            nodes: nodes.into_iter().map(|node| (node.id, node)).collect(),
-            shards: state.shards.into_iter().map(placed).collect(),
-            districts: state.districts.into_iter().map(|each| (each.district, ShardId(each.shard))).collect(),
-            documents: state
-                .documents
-                .into_iter()
-                .filter_map(|document| document.content.map(|content| (document.key, content)))
-                .collect(),
-            documents_version: state.documents_version,
-        })
+    /// Replicas that a shard is to have, as far as there are nodes for them.
+    pub fn replication_factor(&self) -> usize {
+        // Clusters of the first versions do not say; their shards have had that many since they were formed.
+        let most = || self.shards.values().map(|shard| shard.replicas.len()).max().unwrap_or(1);
+        if self.replication_factor > 0 { self.replication_factor as usize } else { most() }
+    }
+
+    /// Shards of which `node` may have a replica.
+    pub fn replicas_on(&self, node: NodeId) -> usize {
+        self.shards.values().filter(|shard| shard.is_on(node)).count()
+    }
+
+    /// Nodes that keep their replicas and may get more.
+    pub(crate) fn staying(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.values().filter(|node| !node.is_leaving)
     }
 
     fn apply(&mut self, change: &wire::MetaChange) {
         match &change.change {
-            Some(wire::meta_change::Change::Formed(formed)) if self.cluster.is_none() => {
-                let nodes = formed.nodes.iter().cloned().filter_map(|node| node_from_wire(node).ok());
-                self.cluster = id_from_bytes(&formed.cluster).ok().map(ClusterId);
-                self.nodes = nodes.map(|node| (node.id, node)).collect();
-                self.shards = formed.shards.iter().cloned().map(placed).collect();
-            }
-            Some(wire::meta_change::Change::District(assigned)) => {
+            Some(Change::Formed(formed)) if self.cluster.is_none() => self.form(formed),
+            Some(Change::District(assigned)) => {
                 self.districts.entry(assigned.district.clone()).or_insert(ShardId(assigned.shard));
             }
-            Some(wire::meta_change::Change::Documents(put)) => {
+            Some(Change::Documents(put)) => {
                 for document in &put.documents {
                     match &document.content {
                         Some(content) => self.documents.insert(document.key.clone(), content.clone()),
@@ -159,9 +148,45 @@ impl MetaView {
                 }
                 self.documents_version += 1;
             }
+            Some(Change::Admitted(admitted)) => {
+                let node = admitted.node.clone().and_then(|node| node_from_wire(node).ok());
+                if let Some(node) = node.filter(|node| !self.removed.contains_key(&node.id)) {
+                    self.nodes.entry(node.id).or_insert(node);
+                }
+            }
+            Some(Change::Leaving(leaving)) => {
+                if let Some(node) = self.nodes.get_mut(&NodeId(leaving.node)) {
+                    node.is_leaving = true;
+                }
+            }
+            Some(Change::Removed(removed)) => {
+                if let Some(node) = self.nodes.remove(&NodeId(removed.node)) {
+                    self.removed.insert(node.id, node.disk);
+                }
+            }
+            Some(Change::Placed(placed)) => {
+                if let Some(shard) = self.shards.get_mut(&ShardId(placed.shard)) {
+                    shard.place(placed.replicas.iter().copied().map(NodeId).collect());
+                }
+            }
+            Some(Change::Settled(settled)) => {
+                let shard = self.shards.get_mut(&ShardId(settled.shard));
+                if let Some(shard) = shard.filter(|shard| shard.version == settled.version) {
+                    shard.phase = Phase::Settled;
+                    shard.leaving.clear();
+                }
+            }
             // A second forming lost the race and changes nothing.
-            Some(wire::meta_change::Change::Formed(_)) | None => {}
+            Some(Change::Formed(_)) | None => {}
         }
+    }
+
+    fn form(&mut self, formed: &wire::ClusterFormed) {
+        let nodes = formed.nodes.iter().cloned().filter_map(|node| node_from_wire(node).ok());
+        self.cluster = encoding::id_from_bytes(&formed.cluster).ok().map(ClusterId);
+        self.nodes = nodes.map(|node| (node.id, node)).collect();
+        self.shards = formed.shards.iter().cloned().map(encoding::shard_from_wire).collect();
+        self.replication_factor = formed.replication_factor;
     }
 
     /// The shard with the fewest districts, the lowest of those.
@@ -169,10 +194,6 @@ impl MetaView {
         let load = |shard: ShardId| self.districts.values().filter(|assigned| **assigned == shard).count();
         self.shards.keys().copied().min_by_key(|shard| (load(*shard), *shard))
     }
-}
-
-fn placed(placed: wire::ShardPlaced) -> (ShardId, Vec<NodeId>) {
-    (ShardId(placed.shard), placed.replicas.into_iter().map(NodeId).collect())
 }
 
 /// The meta group's state machine: one page.
@@ -209,126 +230,4 @@ impl StateMachine for MetaState {
         }
         Ok(state)
     }
-}
-
-/// Changes the meta group, from any node.
-pub(crate) struct MetaDoor {
-    peers: Arc<Peers>,
-    /// Set once the group is open.
-    group: OnceLock<ShardHandle<MetaState>>,
-    /// One change is decided at a time, on the state that has the one before. Tells whether it is unknown what became of
-    /// that one.
-    in_doubt: tokio::sync::Mutex<bool>,
-}
-
-impl MetaDoor {
-    pub(crate) fn new(peers: Arc<Peers>) -> Self {
-        Self { peers, group: OnceLock::new(), in_doubt: tokio::sync::Mutex::new(false) }
-    }
-
-    pub(crate) fn open(&self, group: ShardHandle<MetaState>) {
-        if self.group.set(group).is_err() {
-            tracing::error!("the meta group was opened twice");
-        }
-    }
-
-    /// Decides and commits `change` on this node, which must lead the meta group.
-    pub(crate) async fn change_here(&self, change: wire::MetaChange) -> Result<wire::MetaChanged, Status> {
-        let not_leader = || Status::unavailable("this node does not lead the meta group");
-        let group = self.group.get().ok_or_else(not_leader)?;
-        let mut in_doubt = self.in_doubt.lock().await;
-        let leadership = *group.leadership().borrow();
-        if !leadership.is_ready {
-            return Err(not_leader());
-        }
-        if *in_doubt {
-            // The change in doubt stands in the log before this empty one or nowhere.
-            commit(group, leadership.term, &wire::MetaChange::default()).await?;
-            *in_doubt = false;
-        }
-        let view = group.view().state.view();
-        let decided = match decide(&view, change)? {
-            Decision::Commit(change) => change,
-            Decision::Answer(answer) => return Ok(answer),
-        };
-        // Before the wait: the caller may give up meanwhile.
-        *in_doubt = true;
-        commit(group, leadership.term, &decided).await?;
-        *in_doubt = false;
-        let shard = match &decided.change {
-            Some(wire::meta_change::Change::District(assigned)) => assigned.shard,
-            _ => 0,
-        };
-        let version = group.view().state.view().documents_version;
-        Ok(wire::MetaChanged { documents_version: Some(version), shard })
-    }
-
-    /// Commits `change` through whoever leads; retries while it is certain that nothing was applied.
-    pub(crate) async fn change(&self, change: wire::MetaChange) -> Result<wire::MetaChanged, MetaError> {
-        let attempts = async {
-            loop {
-                let leader = self.group.get().and_then(|group| group.leadership().borrow().leader);
-                let answer = match leader {
-                    None => Err(Status::unavailable("no leader is known")),
-                    Some(leader) if leader == self.peers.own.node => self.change_here(change.clone()).await,
-                    Some(leader) => match self.peers.client(leader) {
-                        Err(status) => Err(status),
-                        Ok(mut client) => {
-                            let request = self.peers.request(leader, None, change.clone());
-                            client.change_meta(request).await.map(tonic::Response::into_inner)
-                        }
-                    },
-                };
-                match answer {
-                    Ok(changed) => return Ok(changed),
-                    Err(status) if status.code() == tonic::Code::Unavailable => {
-                        tracing::debug!(%status, "the meta group is asked again");
-                        tokio::time::sleep(RETRY_INTERVAL).await;
-                    }
-                    Err(status) if status.code() == tonic::Code::InvalidArgument => {
-                        return Err(MetaError::Unavailable { reason: status.message().to_owned() });
-                    }
-                    Err(_unclear) => return Err(MetaError::Unknown),
-                }
-            }
-        };
-        tokio::time::timeout(CHANGE_TIMEOUT, attempts).await.unwrap_or(Err(MetaError::Unknown))
-    }
-}
-
-/// Commits `change` in the leadership of `term`: `Unavailable` when it certainly is not, `Aborted` when that is unknown.
-async fn commit(group: &ShardHandle<MetaState>, term: Term, change: &wire::MetaChange) -> Result<(), Status> {
-    match group.propose(term, change.encode_to_vec().into()).await {
-        Ok(_index) => Ok(()),
-        Err(error @ ProposeError::NotLeader { .. }) => Err(Status::unavailable(error.to_string())),
-        Err(error @ ProposeError::Unknown { .. }) => Err(Status::aborted(error.to_string())),
-    }
-}
-
-enum Decision {
-    Commit(wire::MetaChange),
-    Answer(wire::MetaChanged),
-}
-
-fn decide(view: &MetaView, change: wire::MetaChange) -> Result<Decision, Status> {
-    use wire::meta_change::Change;
-    let version = Some(view.documents_version);
-    Ok(match change.change {
-        None => return Err(Status::invalid_argument("the change is empty")),
-        Some(Change::Formed(_)) if view.cluster.is_some() => {
-            Decision::Answer(wire::MetaChanged { documents_version: version, shard: 0 })
-        }
-        Some(Change::District(assigned)) => match view.districts.get(&assigned.district) {
-            Some(shard) => Decision::Answer(wire::MetaChanged { documents_version: version, shard: shard.0 }),
-            None => {
-                let shard = view.least_loaded().ok_or_else(|| Status::unavailable("the cluster has no shards yet"))?;
-                let change = Change::District(wire::DistrictAssigned { shard: shard.0, ..assigned });
-                Decision::Commit(wire::MetaChange { change: Some(change) })
-            }
-        },
-        Some(Change::Documents(put)) if put.expected_version.is_some_and(|expected| Some(expected) != version) => {
-            Decision::Answer(wire::MetaChanged { documents_version: None, shard: 0 })
-        }
-        change @ Some(Change::Formed(_) | Change::Documents(_)) => Decision::Commit(wire::MetaChange { change }),
-    })
 }

@@ -9,13 +9,14 @@ pub(crate) mod server;
 pub(crate) mod snapshot;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
@@ -23,11 +24,13 @@ use tonic::{Request, Status};
 use self::connection::Connector;
 pub use self::tls::{PortTls, TlsRefused};
 use crate::wire::peer_client::PeerClient;
-use crate::{Clock, ClusterId, DiskId, NodeId, Ports, ShardId, wire};
+use crate::{Clock, ClusterId, DiskId, NodeId, Ports, ShardId, Term, wire};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than the meta group may take to admit a node.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(7);
 /// A slower answer tells too little about the other's clock.
 const CLOCK_ROUND_TRIP_MAX: Duration = Duration::from_millis(100);
 /// A node that answered within this time counts as reachable.
@@ -69,6 +72,26 @@ pub(crate) struct Peers {
     known: RwLock<BTreeMap<NodeId, Known>>,
     /// This node's disk is full or hangs.
     is_unfit: AtomicBool,
+    /// Nodes that are no members any more, and never will be.
+    removed: RwLock<BTreeSet<NodeId>>,
+    /// Set once this node learns that it is one of them.
+    expelled: CancellationToken,
+}
+
+/// Marks the refusal of a node that was removed.
+const REFUSAL_KEY: &str = "kvarter-refusal";
+const REFUSAL_REMOVED: &str = "removed";
+
+/// What a node hears that was removed from the cluster.
+pub(crate) fn removed_status(node: NodeId) -> Status {
+    let mut status =
+        Status::permission_denied(format!("{node} was removed from the cluster: its id is never used again"));
+    status.metadata_mut().insert(REFUSAL_KEY, MetadataValue::from_static(REFUSAL_REMOVED));
+    status
+}
+
+fn tells_removal(status: &Status) -> bool {
+    status.metadata().get(REFUSAL_KEY).is_some_and(|refusal| refusal == REFUSAL_REMOVED)
 }
 
 struct Known {
@@ -83,6 +106,8 @@ struct Known {
     ahead_us: Mutex<Option<i64>>,
     /// It said that its disk is full or hangs.
     is_unfit: AtomicBool,
+    /// The groups that it led when it last told.
+    led: Mutex<BTreeMap<ShardId, Term>>,
 }
 
 impl Known {
@@ -102,6 +127,8 @@ impl Peers {
             cluster: RwLock::new(cluster),
             known: RwLock::default(),
             is_unfit: AtomicBool::new(false),
+            removed: RwLock::default(),
+            expelled: CancellationToken::new(),
         }
     }
 
@@ -138,11 +165,13 @@ impl Peers {
             round_trip: Mutex::new(None),
             ahead_us: Mutex::new(None),
             is_unfit: AtomicBool::new(false),
+            led: Mutex::default(),
         };
         known.insert(node, fresh);
         Ok(())
     }
 
+    /// A connection that is made when it is first used.
     fn channel(&self, address: &str, tls: &TlsIdentity) -> Result<Channel, tonic::transport::Error> {
         Ok(Endpoint::from_shared(format!("https://{address}"))?
             .tls_config(tls.client())?
@@ -169,6 +198,36 @@ impl Peers {
         Ok(())
     }
 
+    /// Forgets nodes that are no members any more: they are neither called nor listened to, ever again.
+    pub(crate) fn forget(&self, removed: impl Iterator<Item = NodeId>) {
+        let removed: BTreeSet<NodeId> = removed.collect();
+        if *self.removed.read() == removed {
+            return;
+        }
+        if removed.contains(&self.own.node) {
+            self.expelled.cancel();
+        }
+        self.known.write().retain(|node, _| !removed.contains(node));
+        *self.removed.write() = removed;
+    }
+
+    /// Ends when this node learns that it was removed.
+    pub(crate) async fn expelled(&self) {
+        self.expelled.cancelled().await;
+    }
+
+    pub(crate) fn is_expelled(&self) -> bool {
+        self.expelled.is_cancelled()
+    }
+
+    /// Who of the others said last that it leads `shard`, and in which term.
+    pub(crate) fn leader(&self, shard: ShardId) -> Option<(NodeId, Term)> {
+        let known = self.known.read();
+        let claims = known.iter().filter(|(_, peer)| peer.is_reachable());
+        let claims = claims.filter_map(|(node, peer)| Some((*node, *peer.led.lock().get(&shard)?)));
+        claims.max_by_key(|(_, term)| *term)
+    }
+
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
         self.known.read().keys().copied().collect()
     }
@@ -185,6 +244,7 @@ impl Peers {
 
     /// How far the clocks of the reachable nodes are ahead of this one's, microseconds; this node's own is zero.
     pub(crate) fn clocks_ahead(&self) -> BTreeMap<NodeId, i64> {
+        // Locked once: a reader that comes again waits behind a writer, who waits for its first lock.
         let known = self.known.read();
         let others = known.iter().filter(|(_, peer)| peer.is_reachable());
         let mut ahead: BTreeMap<_, _> =
@@ -244,7 +304,6 @@ impl Peers {
     /// The node that sent `request`, once certificate, disk, cluster and addressee are found to be right.
     pub(crate) fn authenticate<M>(&self, request: &Request<M>) -> Result<NodeId, Status> {
         let text = |key: &str| request.metadata().get(key).and_then(|value| value.to_str().ok());
-        let refused = |reason: String| Status::permission_denied(reason);
         let number = |key: &str| {
             text(key).and_then(|text| text.parse().ok()).ok_or_else(|| refused(format!("{key} is missing")))
         };
@@ -258,10 +317,9 @@ impl Peers {
         {
             return Err(refused(format!("this is not the disk that {to} had: it must join under a new id")));
         }
-        let certificates = request.peer_certs().ok_or_else(|| refused("no certificate".to_owned()))?;
-        let names_node = certificates.first().and_then(|certificate| common_name(certificate));
-        if names_node.as_deref() != Some(format!("node:{}", from.0).as_str()) {
-            return Err(refused(format!("the certificate is not {from}'s")));
+        check_certificate(request, from)?;
+        if self.removed.read().contains(&from) {
+            return Err(removed_status(from));
         }
         if let (Some(ours), Some(theirs)) = (self.cluster(), text("kvarter-cluster"))
             && theirs != ours.to_string()
@@ -287,6 +345,36 @@ impl Peers {
             cluster: self.cluster().map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
             clock_us: self.clock.now().0,
             unfit: self.is_unfit.load(Ordering::Relaxed),
+            ..wire::Identity::default()
+        }
+    }
+
+    /// Checks a node that asks to be admitted: its certificate, and that it belongs to no other cluster.
+    pub(crate) fn authenticate_newcomer(&self, request: &Request<wire::Identity>) -> Result<NodeId, Status> {
+        let (node, theirs) = (NodeId(request.get_ref().node), &request.get_ref().cluster);
+        check_certificate(request, node)?;
+        let ours = self.cluster().ok_or_else(|| Status::unavailable("this node is in no cluster yet"))?;
+        if !theirs.is_empty() && theirs[..] != ours.0.to_be_bytes() {
+            return Err(refused(format!("{node} belongs to another cluster")));
+        }
+        Ok(node)
+    }
+
+    /// Asks whoever is at `address` to admit this node, and returns the members.
+    pub(crate) async fn ask_to_join(&self, address: &str) -> Result<Vec<wire::Identity>, Status> {
+        let channel =
+            self.channel(address, &self.tls.read()).map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut request = Request::new(self.identity());
+        request.set_timeout(JOIN_TIMEOUT);
+        let answer = tokio::time::timeout(JOIN_TIMEOUT, PeerClient::new(channel).join(request)).await;
+        let answer = answer.map_err(|_elapsed| Status::deadline_exceeded("no answer in time"))?;
+        answer.map(|admitted| admitted.into_inner().nodes).inspect_err(|status| self.hear(status))
+    }
+
+    /// Notes when a refusal says that this node was removed.
+    fn hear(&self, status: &Status) {
+        if tells_removal(status) {
+            self.expelled.cancel();
         }
     }
 
@@ -298,13 +386,15 @@ impl Peers {
         let (asked, asked_us) = (Instant::now(), self.clock.now().0);
         let answer = tokio::time::timeout(CONNECT_TIMEOUT, client.identify(request))
             .await
-            .map_err(|_elapsed| Status::deadline_exceeded(format!("{node} did not answer")))??
+            .map_err(|_elapsed| Status::deadline_exceeded(format!("{node} did not answer")))?
+            .inspect_err(|status| self.hear(status))?
             .into_inner();
         self.heard_from(node);
         let round_trip = asked.elapsed();
         let known = self.known.read();
         let Some(peer) = known.get(&node) else { return Ok(answer) };
         peer.is_unfit.store(answer.unfit, Ordering::Relaxed);
+        *peer.led.lock() = answer.led.iter().map(|led| (ShardId(led.shard), Term(led.term))).collect();
         *peer.round_trip.lock() = Some(round_trip);
         if round_trip <= CLOCK_ROUND_TRIP_MAX {
             // The other's clock was read about halfway.
@@ -312,6 +402,21 @@ impl Peers {
             *peer.ahead_us.lock() = Some(answer.clock_us.saturating_sub(asked_us.saturating_add(half_us)));
         }
         Ok(answer)
+    }
+}
+
+fn refused(reason: String) -> Status {
+    Status::permission_denied(reason)
+}
+
+/// Whether the certificate that `request` came with is `node`'s.
+fn check_certificate<M>(request: &Request<M>, node: NodeId) -> Result<(), Status> {
+    let certificates = request.peer_certs().ok_or_else(|| refused("no certificate".to_owned()))?;
+    let names_node = certificates.first().and_then(|certificate| common_name(certificate));
+    if names_node.as_deref() == Some(format!("node:{}", node.0).as_str()) {
+        Ok(())
+    } else {
+        Err(refused(format!("the certificate is not {node}'s")))
     }
 }
 
@@ -337,4 +442,32 @@ pub(crate) async fn probe(peers: Arc<Peers>) {
 fn common_name(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     certificate.subject().iter_common_name().next()?.as_str().ok().map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn peers() -> Peers {
+        let key = KeyPair::generate().unwrap();
+        let pem = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem().into_bytes();
+        let tls = TlsIdentity { ca_pem: pem.clone(), certificate_pem: pem, key_pem: key.serialize_pem().into_bytes() };
+        let text = || "127.0.0.1:1".to_owned();
+        let (disk, zone, peer_address, api_address) = (DiskId(7), "z".to_owned(), text(), text());
+        let own = Own { node: NodeId(1), disk, zone, peer_address, api_address };
+        Peers::new(own, tls, None, &Ports::system())
+    }
+
+    #[tokio::test]
+    async fn clocks_are_looked_at_while_peers_are_learned() {
+        let (peers, address) = (peers(), "127.0.0.1:1");
+        (2..9).for_each(|node| peers.learn(NodeId(node), address, None).unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..20_000).for_each(|_| drop(peers.clocks_ahead())));
+            scope.spawn(|| (0..20_000).for_each(|_| peers.learn(NodeId(2), address, None).unwrap()));
+        });
+        assert_eq!(peers.clocks_ahead().len(), 1, "nobody else has told its time");
+    }
 }

@@ -11,6 +11,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::peer::snapshot::Snapshot;
@@ -36,6 +37,7 @@ pub(crate) struct Replica<S: StateMachine> {
     recent: Mutex<Recent<S>>,
     /// When this replica last held all that its leader had committed, if it did since it was opened.
     fresh: Mutex<Option<Instant>>,
+    closed: CancellationToken,
 }
 
 #[derive(Clone, Default)]
@@ -83,6 +85,7 @@ impl<S: StateMachine> Replica<S> {
             applied: watch::Sender::new(applied),
             recent: Mutex::new(Recent { entries: VecDeque::new(), bytes: 0, after: applied }),
             fresh: Mutex::new(None),
+            closed: CancellationToken::new(),
         }))
     }
 
@@ -101,6 +104,16 @@ impl<S: StateMachine> Replica<S> {
 
     pub(crate) fn applied(&self) -> watch::Receiver<LogIndex> {
         self.applied.subscribe()
+    }
+
+    /// Ends its readers: nothing is applied here any more.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Set once the replica has left this node, or the node stops.
+    pub(crate) fn closed(&self) -> &CancellationToken {
+        &self.closed
     }
 
     /// The last entry that the state shows.

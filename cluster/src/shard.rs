@@ -94,6 +94,11 @@ impl<S: StateMachine> ShardHandle<S> {
         Self { shard, node, raft, replica, log, leadership, outcome_timeout }
     }
 
+    /// Whether `other` is a clone of this. A replica that left the node and came back is another one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.replica, &other.replica)
+    }
+
     pub fn id(&self) -> ShardId {
         self.shard
     }

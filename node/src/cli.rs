@@ -1,7 +1,8 @@
 //! The command line: arguments, and the way to the command that they name.
 //!
 //! Each command is a module below `cli/`. Commands that call a cluster are `call::Call`s and share `connection` (whom to
-//! call, and as whom), `target` (short names), `value`, `table`, `json` and `output`. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! call, and as whom), `target` (short names), `value`, `table`, `json` and `output`. Exit codes: 0 done, 1 failed, 2 wrong usage,
+//! and 3 for a node that was removed from its cluster.
 
 mod call;
 mod cluster;
@@ -54,7 +55,7 @@ enum Subject {
     Node(node::NodeArguments),
     /// Start a cluster of three nodes on this machine and play a city into it
     Dev(dev::DevArguments),
-    /// Look at the cluster
+    /// Look at the cluster, and remove nodes
     Cluster(ClientCommand<cluster::ClusterCommand>),
     /// Read and steer twins
     Twin(ClientCommand<twin::TwinCommand>),

@@ -75,6 +75,7 @@ pub struct TlsFiles {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
     pub initial: Vec<Initial>,
+    pub join: Vec<String>,
     pub shards: u32,
     pub replication_factor: usize,
     pub heartbeat_ms: u64,
@@ -177,6 +178,7 @@ impl Config {
             initial: initial
                 .map(|one| InitialNode { id: NodeId(one.id), peer_address: one.peer_address.clone() })
                 .collect(),
+            join: self.cluster.join.clone(),
             shards: self.cluster.shards,
             replication_factor: self.cluster.replication_factor,
             tls,

@@ -84,6 +84,10 @@ pub struct DevArguments {
     /// Shards of a new cluster; an existing one keeps its number
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
     shards: u32,
+    /// Start each node through this program, called with the node's number and the command line: it may put the process
+    /// into a namespace or an environment of its own, then becomes it. For drills
+    #[arg(long, value_name = "FILE")]
+    launcher: Option<PathBuf>,
 }
 
 /// Runs until it is interrupted or its time is over. All processes that it started have ended when it returns.
@@ -104,7 +108,7 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     };
     let program = std::env::current_exe().context("the program's own file is not known")?;
     let ending = Ending { play_time: arguments.play_time, with_play: arguments.json || arguments.play_time.is_some() };
-    let session = Session::start(home, &program, ending, interrupts);
+    let session = Session::start(home, &program, arguments.launcher.as_deref(), ending, interrupts);
     let Some(summary) = Box::pin(session.run(play)).await? else {
         return Ok(ExitCode::SUCCESS);
     };

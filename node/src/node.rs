@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvarter_actors::{City, PeerDoor, ShardState};
-use kvarter_cluster::{Cluster, PortTls, Ports, StartError};
+use kvarter_cluster::{Cluster, NodeId, PortTls, Ports, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,9 +35,14 @@ pub enum NodeError {
     #[error("{key} can not listen on {address}: {reason}")]
     Listen { key: &'static str, address: SocketAddr, reason: io::Error },
     #[error("the node does not start: {0}")]
-    Cluster(#[from] StartError),
+    Cluster(#[source] StartError),
     #[error("the public API stopped by itself: {reason}")]
     ApiStopped { reason: String },
+    #[error(
+        "{node} was removed from its cluster, and its id is never used again; to use the machine, give it a new id, an empty \
+         data directory, and members to join by in `cluster.join`"
+    )]
+    Removed { node: NodeId },
 }
 
 /// A running node.
@@ -76,8 +81,11 @@ impl Node {
         tracing::info!(node = %config.node(), zone = config.zone, data = %config.data_dir.display(), "starting");
 
         let door = PeerDoor::default();
-        let cluster =
-            Cluster::start(config.for_cluster(identity.clone()), Ports::system(), Arc::new(door.clone())).await?;
+        let cluster = Cluster::start(config.for_cluster(identity.clone()), Ports::system(), Arc::new(door.clone()));
+        let cluster = cluster.await.map_err(|error| match error {
+            StartError::Removed { node } => NodeError::Removed { node },
+            error => NodeError::Cluster(error),
+        })?;
         let city = City::start(Arc::clone(&cluster), door, config.for_city()).await;
         let meter = telemetry.meter();
         metrics::observe(&meter, &city, readiness_seen);
@@ -132,6 +140,10 @@ impl Node {
                 None
             }
             ended = node.api.join_next() => Some(api_end(ended)),
+            () = node.cluster.removed() => {
+                tracing::warn!(node = %node.cluster.node(), "this node was removed from its cluster: draining");
+                Some(NodeError::Removed { node: node.cluster.node() })
+            }
         };
         let shutdown = node.shutdown();
         tokio::select! {

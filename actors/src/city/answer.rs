@@ -133,7 +133,11 @@ impl Inner {
 /// Whether the request only reads the state.
 pub(super) fn is_read(request: &Request) -> bool {
     match request {
-        Request::ReadTwin(_) | Request::ListTwins(_) | Request::ReadCommand(_) | Request::ReadServices(_) => true,
+        Request::ReadTwin(_)
+        | Request::ListTwins(_)
+        | Request::ReadCommand(_)
+        | Request::ReadServices(_)
+        | Request::ReadStream(_) => true,
         Request::RegisterDevices(_)
         | Request::RetireDevice(_)
         | Request::PatchDesired(_)
@@ -165,6 +169,7 @@ fn is_intake(request: &Request) -> bool {
         | Request::ListTwins(_)
         | Request::ReadCommand(_)
         | Request::ReadServices(_)
+        | Request::ReadStream(_)
         | Request::ReadFeed(_) => false,
     }
 }
@@ -192,16 +197,32 @@ fn figures(service: &Service) -> ServiceFigures {
 }
 
 pub(super) async fn read_feed(handle: &ShardHandle<ShardState>, read: message::ReadFeed, deadline: Instant) -> Reply {
+    let applied = handle.view().applied;
+    if read.only_bounds {
+        // A replica that has nothing yet keeps nothing.
+        let first = handle.first_index().0.max(1);
+        let bounds = (applied.0 >= first).then_some(message::FeedBounds { first, applied: applied.0 });
+        return Reply::FeedRead(message::FeedRead { bounds, ..message::FeedRead::default() });
+    }
+    if applied.0 < read.after {
+        // It would wait here for what others have already, for long where the replica is still being filled.
+        let text = format!("{}: this replica is at {applied}, the reader at {}", handle.id(), read.after);
+        return Reply::Failure(Failure::new(FailureReason::NotLeader, text));
+    }
     let mut reader = handle.feed(kvarter_cluster::LogIndex(read.after));
     let until = deadline.min(Instant::now() + Duration::from_millis(u64::from(read.wait_ms)));
     let entries = match timeout_at(until, reader.next(FEED_ENTRIES_MAX)).await {
         Ok(Ok(entries)) => entries,
         Ok(Err(error)) => return Reply::Failure(failure_of(&error)),
         Err(_nothing_came) => {
-            return Reply::FeedRead(message::FeedRead { entries: Vec::new(), through: reader.position().0 });
+            return Reply::FeedRead(message::FeedRead { through: reader.position().0, ..message::FeedRead::default() });
         }
     };
-    let mut answer = message::FeedRead { entries: Vec::with_capacity(entries.len()), through: reader.position().0 };
+    let mut answer = message::FeedRead {
+        entries: Vec::with_capacity(entries.len()),
+        through: reader.position().0,
+        ..message::FeedRead::default()
+    };
     let mut bytes = 0;
     for entry in entries {
         if bytes > FEED_BYTES_MAX {

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use kvarter_cluster::{CallError, Leadership, NodeId, ShardId};
+use kvarter_cluster::{CallError, Leadership, LogIndex, NodeId, ShardId};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::city::answer::{Here, is_read, read_feed, staleness_max};
-use crate::city::{CallContext, Inner};
+use crate::city::{CallContext, FeedBounds, Inner};
 use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
+
+/// How long a leader that another node has followed is still waited for: its answer may be on its way.
+const DEPOSED_GRACE: Duration = Duration::from_millis(100);
 
 const RETRY_BACKOFF: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(500) };
 
@@ -77,20 +80,25 @@ impl Inner {
         Attempt::Again(request, failure)
     }
 
-    /// Other nodes that may answer: the leader, and for a read that allows staleness any replica after it.
+    /// Other nodes that may answer: the leader, and any replica after it for a read that allows staleness, or where only
+    /// hearsay tells who leads because this node has no replica.
     fn candidates(&self, shard: ShardId, request: Option<&Request>) -> Vec<NodeId> {
         let here = self.cluster.node();
         let leader = self.cluster.leader(shard).map(|(node, _)| node).filter(|node| *node != here);
         let mut candidates: Vec<_> = leader.into_iter().collect();
-        if request.and_then(staleness_max).is_some() {
+        if request.and_then(staleness_max).is_some() || self.cluster.shard(shard).is_none() {
             candidates.extend(self.other_replicas(shard).into_iter().filter(|node| Some(*node) != leader));
         }
         candidates
     }
 
-    /// Nodes with a replica of `shard`, without this one; those that answered lately first.
+    /// Nodes with a replica of `shard`, without this one; those that answered lately first. A replica that has just come may
+    /// have nothing yet, one that is to leave may be gone.
     pub(super) fn other_replicas(&self, shard: ShardId) -> Vec<NodeId> {
-        let mut nodes = self.cluster.meta().shards.get(&shard).cloned().unwrap_or_default();
+        let meta = self.cluster.meta();
+        let placed = meta.shards.get(&shard);
+        let nodes = placed.iter().flat_map(|placed| placed.replicas.iter().chain(&placed.leaving));
+        let mut nodes: Vec<_> = nodes.copied().collect();
         nodes.retain(|node| *node != self.cluster.node());
         nodes.sort_by_key(|node| !self.cluster.is_reachable(*node));
         nodes
@@ -103,7 +111,11 @@ impl Inner {
         let is_harmless = request.request.as_ref().is_some_and(is_read);
         let envelope = message::peer_request::Request::Shard(*request);
         let peer_request = message::PeerRequest { request: Some(envelope) };
-        let answer = self.cluster.call(node, peer_request.encode_to_vec().into(), remaining).await;
+        let answer = tokio::select! {
+            answer = self.cluster.call(node, peer_request.encode_to_vec().into(), remaining) => answer,
+            // One that is stopped, or cut off, would be waited for until the deadline, though others have taken over.
+            () = self.deposed(shard, node) => Err(CallError::Unknown { node }),
+        };
         let Some(message::peer_request::Request::Shard(request)) = peer_request.request else {
             unreachable!("the request was put there above");
         };
@@ -129,6 +141,55 @@ impl Inner {
                 Attempt::Done(Err(Failure::new(FailureReason::Unknown, text)))
             }
         }
+    }
+
+    /// What any replica of `shard` keeps of its feed: from the first entry of any to the last of any. `NOT_LEADER`: no replica
+    /// answered.
+    pub(super) async fn feed_bounds(&self, shard: ShardId, deadline: Instant) -> Result<FeedBounds, Failure> {
+        let read = message::ReadFeed { only_bounds: true, ..message::ReadFeed::default() };
+        let mut answers = Vec::new();
+        if let Some(handle) = self.cluster.shard(shard) {
+            answers.push(Ok(read_feed(&handle, read, deadline).await));
+        }
+        let others = self.other_replicas(shard).into_iter().map(|node| {
+            let request = message::ShardRequest {
+                shard: shard.0,
+                request: Some(Request::ReadFeed(read)),
+                ..message::ShardRequest::default()
+            };
+            self.ask(node, Box::new(request), deadline)
+        });
+        answers.extend(futures::future::join_all(others).await.into_iter().map(|attempt| match attempt {
+            Attempt::Done(outcome) => outcome,
+            Attempt::Again(_, failure) => Err(failure),
+        }));
+        let mut failure = Failure::new(FailureReason::NotLeader, format!("{shard} has no known replica"));
+        let mut bounds: Option<FeedBounds> = None;
+        for answer in answers {
+            match answer {
+                Ok(Reply::FeedRead(message::FeedRead { bounds: Some(said), .. })) => {
+                    let said = FeedBounds { first: LogIndex(said.first), applied: LogIndex(said.applied) };
+                    bounds = Some(bounds.map_or(said, |known| known.joined(said)));
+                }
+                Ok(_) => {}
+                Err(said) => failure = Failure { reason: FailureReason::NotLeader.into(), ..said },
+            }
+        }
+        bounds.ok_or(failure)
+    }
+
+    /// Ends when `node` leads `shard` no more and has had time to say what it did as its leader. Pending for a node that did not
+    /// lead when it was asked, and without a local replica, which would tell who does.
+    async fn deposed(&self, shard: ShardId, node: NodeId) {
+        let leadership = self.cluster.shard(shard).map(|handle| handle.leadership());
+        let Some(mut leadership) = leadership.filter(|seen| seen.borrow().leader == Some(node)) else {
+            return std::future::pending().await;
+        };
+        let is_followed = |now: &Leadership| now.leader.is_some_and(|leader| leader != node);
+        if leadership.wait_for(is_followed).await.is_err() {
+            return std::future::pending().await;
+        }
+        sleep(DEPOSED_GRACE).await;
     }
 
     /// Entries of a shard's feed from the first replica that has them, the local one before others. `GONE` when every

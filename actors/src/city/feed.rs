@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvarter_cluster::{FeedError, FeedReader, LogIndex, ShardId, StateMachine};
+use kvarter_cluster::{FeedError, FeedReader, LogIndex, ShardHandle, ShardId, StateMachine};
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
@@ -31,6 +31,21 @@ const ROUNDS_MAX: u32 = 5;
 pub struct FeedEntry {
     pub index: LogIndex,
     pub facts: Arc<Facts>,
+}
+
+/// What is kept of a shard's feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedBounds {
+    /// First entry that some replica keeps.
+    pub first: LogIndex,
+    /// Last entry that some replica has applied.
+    pub applied: LogIndex,
+}
+
+impl FeedBounds {
+    pub(super) fn joined(self, other: Self) -> Self {
+        Self { first: self.first.min(other.first), applied: self.applied.max(other.applied) }
+    }
 }
 
 /// Reads the entries of one shard in order.
@@ -62,10 +77,13 @@ impl CityFeed {
         }
     }
 
-    /// Reads from the local replica again once it has what is next.
+    /// Reads from the local replica once it has what is next. One that is still being filled is behind the reader.
     fn come_home(&mut self) {
         let handle = self.inner.cluster.shard(self.shard).filter(|_| self.local.is_none());
-        if let Some(handle) = handle.filter(|handle| handle.first_index().0 <= self.position.0 + 1) {
+        let has_next = |handle: &ShardHandle<ShardState>| {
+            handle.first_index().0 <= self.position.0 + 1 && handle.view().applied >= self.position
+        };
+        if let Some(handle) = handle.filter(has_next) {
             self.local = Some(handle.feed(self.position));
         }
     }
@@ -77,11 +95,15 @@ impl CityFeed {
                 self.position = reader.position();
                 Ok(entries.into_iter().map(|entry| FeedEntry { index: entry.index, facts: entry.entry }).collect())
             }
-            Err(FeedError::Gone { .. }) => {
+            // The entries, or the whole replica, have left this node: another one serves.
+            Err(FeedError::Gone { .. } | FeedError::Stopped { .. }) => {
                 self.local = None;
                 self.next_remote().await
             }
-            Err(error @ (FeedError::Storage { .. } | FeedError::Stopped { .. })) => Err(failure_of(&error)),
+            Err(error @ FeedError::Storage { .. }) => {
+                self.local = None;
+                Err(failure_of(&error))
+            }
         }
     }
 
@@ -89,7 +111,7 @@ impl CityFeed {
     async fn next_remote(&mut self) -> Result<Vec<FeedEntry>, Failure> {
         let mut rounds = 0;
         let answer = loop {
-            let read = message::ReadFeed { after: self.position.0, wait_ms: WAIT_MS };
+            let read = message::ReadFeed { after: self.position.0, wait_ms: WAIT_MS, only_bounds: false };
             match self.inner.read_feed_anywhere(self.shard, read, Instant::now() + ANSWER_MAX).await {
                 Ok(answer) => break answer,
                 Err(failure) if failure.reason() == FailureReason::Gone || rounds == ROUNDS_MAX => return Err(failure),

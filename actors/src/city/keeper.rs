@@ -1,6 +1,6 @@
 //! Keeps an actor for every shard that this node leads: starts it when a leadership is ready, ends it when that is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -77,14 +77,16 @@ impl Keeper {
     /// Keeps every local replica, now and later, until the city stops.
     pub(crate) async fn keep_all(self: Arc<Self>) {
         let mut placements = self.cluster.shards();
-        let mut kept = BTreeSet::new();
+        let mut kept: BTreeMap<ShardId, ShardHandle<ShardState>> = BTreeMap::new();
         loop {
-            let handles: Vec<_> = placements.borrow_and_update().values().cloned().collect();
-            for handle in handles {
-                if kept.insert(handle.id()) {
-                    self.tasks.spawn(Arc::clone(&self).keep(handle));
+            let placed = placements.borrow_and_update().clone();
+            for (shard, handle) in &placed {
+                // A replica may have left and come back between two looks.
+                if !kept.get(shard).is_some_and(|before| before.is_same(handle)) {
+                    self.tasks.spawn(Arc::clone(&self).keep(handle.clone()));
                 }
             }
+            kept = placed;
             match self.stop.run_until_cancelled(placements.changed()).await {
                 Some(Ok(())) => {}
                 Some(Err(_)) | None => return,
@@ -92,6 +94,7 @@ impl Keeper {
         }
     }
 
+    /// Ends with the replica, or with the city.
     async fn keep(self: Arc<Self>, handle: ShardHandle<ShardState>) {
         let mut leadership = handle.leadership();
         let mut failures = 0;

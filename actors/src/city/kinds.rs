@@ -121,6 +121,8 @@ pub(crate) fn failure_of(error: &MetaError) -> Failure {
         MetaError::Unavailable { .. } => FailureReason::NotLeader,
         MetaError::Unknown => FailureReason::Unknown,
         MetaError::Conflict => FailureReason::Conflict,
+        MetaError::NotFound { .. } => FailureReason::NotFound,
+        MetaError::Refused { .. } => FailureReason::Limit,
     };
     Failure::new(reason, error.to_string())
 }

@@ -101,6 +101,7 @@ impl Fleet {
             peer_address: address.to_string(),
             api_address: format!("localhost:{node}"),
             initial: initial.collect(),
+            join: Vec::new(),
             shards: 2,
             replication_factor: 3,
             tls: self.tls[&node].clone(),

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kvarter_api::v1::{FeedMessage, Position, SubscribeRequest, fact};
+use kvarter_api::v1::{Fact, FeedMessage, Position, SubscribeRequest, fact};
 use kvarter_api::{Client, TwinSelection};
 use kvarter_simulator::{Ledger, LoadPlan};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -10,7 +10,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::DrillError;
 use super::health::Health;
 use super::probe::EndMark;
-use crate::check::{FeedAudit, FeedPosition, TwinObservation, Violations, check_replicas, check_twins};
+use super::steering::{SteeringHistory, receipt_state};
+use crate::check::{
+    CommandAudit, CommandCounts, FeedAudit, FeedPosition, TwinObservation, Violations, check_replicas, check_twins,
+};
 
 /// A feed that shows no reading of the drill's devices for so long does not reach its end, whatever else the city writes.
 const FEED_SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -22,33 +25,53 @@ pub(super) struct Evidence<'a> {
     pub(super) client: &'a Client,
     pub(super) health: &'a Health<'a>,
     pub(super) ledgers: &'a [Ledger],
+    pub(super) history: &'a SteeringHistory,
+}
+
+/// What the feed says.
+pub(super) struct FeedFindings {
+    pub(super) facts: u64,
+    pub(super) readings: Violations,
+    pub(super) commands: Violations,
+    pub(super) counts: CommandCounts,
+}
+
+/// Who listens to the feed.
+struct Audits<'a> {
+    feed: FeedAudit<'a>,
+    commands: CommandAudit,
+    history: &'a SteeringHistory,
 }
 
 impl Evidence<'_> {
-    /// Reads the feed from `cursors` until each shard has shown its mark in `ends`, and audits it. Returns the number of facts
-    /// too. A feed that ends early shows as lost readings.
+    /// Reads the feed from `cursors` until each shard has shown its mark in `ends`, and audits it. A feed that ends early shows as
+    /// lost readings and commands.
     pub(super) async fn feed(
         &self,
         cursors: Vec<Position>,
         ends: &BTreeMap<u32, EndMark>,
-    ) -> Result<(Violations, u64), DrillError> {
-        let mut audit = FeedAudit::new(self.ledgers);
+    ) -> Result<FeedFindings, DrillError> {
+        let history = self.history;
+        let mut audits = Audits { feed: FeedAudit::new(self.ledgers), commands: CommandAudit::default(), history };
         let mut open = ends.clone();
         let mut subscription = self.client.subscribe(SubscribeRequest { cursors, ..Default::default() }).await?;
         let mut give_up = Instant::now() + FEED_SILENCE_MAX;
         while !open.is_empty() {
             match timeout_at(give_up, subscription.next()).await {
                 Ok(message) => {
-                    if take(&mut audit, &mut open, &message?) {
+                    if audits.take(&mut open, &message?) {
                         give_up = Instant::now() + FEED_SILENCE_MAX;
                     }
                 }
                 Err(_elapsed) => break,
             }
         }
-        let facts = audit.facts();
-        let readings_min = self.ledgers.len() as u64;
-        Ok((audit.conclude(readings_min, ends.len() as u64), facts))
+        let Audits { feed, commands, .. } = audits;
+        let (facts, readings_min) = (feed.facts(), self.ledgers.len() as u64);
+        let readings = feed.conclude(readings_min, ends.len() as u64);
+        let commands_min = history.operators as u64;
+        let (commands, counts) = commands.conclude(&history.issued, &history.deliveries, commands_min);
+        Ok(FeedFindings { facts, readings, commands, counts })
     }
 
     pub(super) async fn twins(&self) -> Result<Violations, DrillError> {
@@ -83,33 +106,45 @@ impl Evidence<'_> {
     }
 }
 
-/// Audits a message; returns whether it had a reading of a device in a ledger.
-fn take(audit: &mut FeedAudit<'_>, open: &mut BTreeMap<u32, EndMark>, message: &FeedMessage) -> bool {
-    let shard = message.shard;
-    let mut is_of_drill = false;
-    if let Some(gap) = &message.gap {
-        audit.gap(shard, position(gap.from.as_ref()), position(gap.to.as_ref()));
-    }
-    for fact in &message.facts {
-        let at = position(fact.position.as_ref());
-        let reported = match &fact.fact {
-            Some(fact::Fact::ConnectivityChanged(_)) => {
-                audit.shared_fact(shard, at, &fact.device);
-                continue;
+impl Audits<'_> {
+    /// Audits a message; returns whether it had a reading of a device in a ledger.
+    fn take(&mut self, open: &mut BTreeMap<u32, EndMark>, message: &FeedMessage) -> bool {
+        let shard = message.shard;
+        if let Some(gap) = &message.gap {
+            self.feed.gap(shard, position(gap.from.as_ref()), position(gap.to.as_ref()));
+        }
+        let mut is_of_drill = false;
+        for fact in &message.facts {
+            let Some(observed_us) = self.take_fact(shard, fact) else { continue };
+            is_of_drill |= self.feed.reading(&fact.device, observed_us);
+            if open.get(&shard).is_some_and(|end| end.observed_us == observed_us && end.device == fact.device) {
+                open.remove(&shard);
             }
-            Some(fact::Fact::AttributeReported(reported)) => Some(reported),
-            Some(_) | None => None,
-        };
-        audit.fact(shard, at);
-        let of_load = reported.filter(|reported| reported.attribute == LoadPlan::ATTRIBUTE);
-        let Some(observed) = of_load.and_then(|reported| reported.observe_time) else { continue };
-        let observed_us = micros(observed.seconds, observed.nanos);
-        is_of_drill |= audit.reading(&fact.device, observed_us);
-        if open.get(&shard).is_some_and(|end| end.observed_us == observed_us && end.device == fact.device) {
-            open.remove(&shard);
+        }
+        is_of_drill
+    }
+
+    /// Audits a fact; returns the observation time of a reading that is like the load's.
+    fn take_fact(&mut self, shard: u32, fact: &Fact) -> Option<i64> {
+        let at = position(fact.position.as_ref());
+        if let Some(fact::Fact::ConnectivityChanged(_)) = &fact.fact {
+            self.feed.shared_fact(shard, at, &fact.device);
+            return None;
+        }
+        self.feed.fact(shard, at);
+        match fact.fact.as_ref()? {
+            fact::Fact::AttributeReported(reported) if reported.attribute == LoadPlan::ATTRIBUTE => {
+                reported.observe_time.map(|time| micros(time.seconds, time.nanos))
+            }
+            fact::Fact::CommandChanged(changed) if self.history.has_issued(&changed.command) => {
+                if let Some(state) = receipt_state(changed.state()) {
+                    self.commands.change(&changed.command, state);
+                }
+                None
+            }
+            _ => None,
         }
     }
-    is_of_drill
 }
 
 fn position(position: Option<&Position>) -> FeedPosition {

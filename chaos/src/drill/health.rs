@@ -26,6 +26,11 @@ impl<'a> Health<'a> {
         Ok(Self { client, nodes, fleet })
     }
 
+    /// A client for each node.
+    pub(super) fn clients(&self) -> &[Client] {
+        &self.nodes
+    }
+
     /// Number of nodes.
     pub(super) fn nodes(&self) -> usize {
         self.nodes.len()
@@ -97,6 +102,13 @@ impl<'a> Health<'a> {
     pub(super) async fn leaders(&self) -> Result<Vec<u64>, ApiError> {
         let status = self.client.cluster_status().await?;
         Ok(status.shards.iter().filter(|shard| shard.shard != 0).filter_map(|shard| shard.leader).collect())
+    }
+
+    /// Leader and term of each shard, the meta group not counted.
+    pub(super) async fn leaderships(&self) -> Result<BTreeMap<u32, (Option<u64>, u64)>, ApiError> {
+        let status = self.client.cluster_status().await?;
+        let shards = status.shards.iter().filter(|shard| shard.shard != 0);
+        Ok(shards.map(|shard| (shard.shard, (shard.leader, shard.term))).collect())
     }
 
     /// A shard that the other nodes than `node` see led by `node` or by nobody, if there is one.

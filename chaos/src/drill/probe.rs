@@ -77,6 +77,12 @@ impl Probe {
         Ok(Self { stream, events, attribute, shards, ledger, answered: 0 })
     }
 
+    /// One district of each shard, `districts/{district}`.
+    pub(super) fn districts(&self) -> Vec<String> {
+        let district = |device: &String| device.split_once("/devices/").map(|(district, _)| district.to_owned());
+        self.ledger.devices().iter().filter_map(district).collect()
+    }
+
     /// Sends rounds until every shard has acknowledged a reading that was sent from now on, at most for `patience`.
     pub(super) async fn measure(&mut self, patience: Duration) -> Result<Outage, DrillError> {
         let begin = Instant::now();

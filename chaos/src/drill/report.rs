@@ -1,4 +1,5 @@
 //! What a drill found, for programs (JSON) and people (a table).
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,14 +8,15 @@ use serde::Serialize;
 
 use super::Drill;
 use super::probe::Outage;
-use crate::check::{Violation, Violations};
+use super::strike::Aftermath;
+use crate::check::{CommandCounts, RegisterCounts, Violation, Violations};
 use crate::fleet::NodeProcess;
 
 /// Violations of one checker that people are shown; the JSON has more.
 const SHOWN_MAX: usize = 10;
 
 /// One strike and what it did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StrikeRecord {
     pub round: u32,
     pub nodes: Vec<u64>,
@@ -31,6 +33,17 @@ pub struct StrikeRecord {
     /// notices that its node stands still.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_over_ms: Option<u64>,
+    /// Things that a strike of many did, each of them judged.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub acts: u64,
+    /// What was measured, by name and unit.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<&'static str, f64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(acts: &u64) -> bool {
+    *acts == 0
 }
 
 impl StrikeRecord {
@@ -40,14 +53,15 @@ impl StrikeRecord {
         struck: &[NodeProcess],
         leaders: &[u64],
         outage: &Outage,
-        taken_over: Option<Duration>,
+        aftermath: Aftermath,
     ) -> Self {
+        let Aftermath { taken_over, acts, figures, violations: _, ledgers: _ } = aftermath;
         let (slowest_shard, longest) = outage.longest().unwrap_or_default();
         let (outage_ms, taken_over_ms) = (millis(longest), taken_over.map(millis));
         let nodes: Vec<u64> = struck.iter().map(|node| node.id).collect();
         let pids = struck.iter().map(|node| node.pid).collect();
         let shards_led = leaders.iter().filter(|leader| nodes.contains(leader)).count();
-        Self { round, nodes, pids, shards_led, outage_ms, slowest_shard, taken_over_ms }
+        Self { round, nodes, pids, shards_led, outage_ms, slowest_shard, taken_over_ms, acts, figures }
     }
 }
 
@@ -84,6 +98,18 @@ pub struct Checked {
     pub twins: u64,
     /// Shards whose replicas were compared.
     pub shards: u64,
+    /// Commands, each followed from its issue to its end.
+    pub commands: CommandCounts,
+    /// Desired attributes that were written and read.
+    pub registers: RegisterCounts,
+}
+
+impl Checked {
+    /// Everything that a checker held against something else.
+    pub fn operations(&self) -> u64 {
+        let Self { readings, commands, registers, .. } = self;
+        readings + commands.issued + commands.deliveries + registers.writes + registers.reads
+    }
 }
 
 /// What each checker found.
@@ -91,28 +117,42 @@ pub struct Checked {
 pub struct Verdict {
     /// Strikes that did not happen, shards that did not come back.
     pub availability: Violations,
+    /// What strikes of many found themselves.
+    pub strikes: Violations,
     pub feed: Violations,
     pub twins: Violations,
     pub replicas: Violations,
+    pub commands: Violations,
+    pub registers: Violations,
 }
 
 impl Verdict {
     /// No checker got anything to see, which none of them passes.
     pub(super) fn unchecked(availability: Violations) -> Self {
-        let (mut feed, mut twins, mut replicas) = <(Violations, Violations, Violations)>::default();
-        feed.require("feed", "acknowledged readings", 0, 1);
-        twins.require("twins", "devices with an acknowledged reading", 0, 1);
-        replicas.require("replicas", "shards with all replicas at one index", 0, 1);
-        Self { availability, feed, twins, replicas }
+        let mut verdict = Self { availability, ..Self::default() };
+        verdict.feed.require("feed", "acknowledged readings", 0, 1);
+        verdict.twins.require("twins", "devices with an acknowledged reading", 0, 1);
+        verdict.replicas.require("replicas", "shards with all replicas at one index", 0, 1);
+        verdict.commands.require("commands", "commands from their issue to their effect", 0, 1);
+        verdict.registers.require("registers", "reads", 0, 1);
+        verdict
     }
 
-    fn checkers(&self) -> [(&'static str, &Violations); 4] {
-        let Self { availability, feed, twins, replicas } = self;
-        [("availability", availability), ("feed", feed), ("twins", twins), ("replicas", replicas)]
+    pub fn checkers(&self) -> [(&'static str, &Violations); 7] {
+        let Self { availability, strikes, feed, twins, replicas, commands, registers } = self;
+        [
+            ("availability", availability),
+            ("strikes", strikes),
+            ("feed", feed),
+            ("twins", twins),
+            ("replicas", replicas),
+            ("commands", commands),
+            ("registers", registers),
+        ]
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DrillReport {
     /// What was done to whom, in words.
     pub fault: String,
@@ -153,13 +193,22 @@ impl fmt::Display for DrillReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {} times\n", self.fault, self.strikes.len())?;
         writeln!(f, "{:>5}  {:<10}{:>10}{:>12}{:>15}", "round", "nodes", "shards led", "outage ms", "slowest shard")?;
-        for StrikeRecord { round, nodes, shards_led, outage_ms, slowest_shard, taken_over_ms, .. } in &self.strikes {
+        for strike in &self.strikes {
+            let StrikeRecord {
+                round, nodes, shards_led, outage_ms, slowest_shard, taken_over_ms, acts, figures, ..
+            } = strike;
             let nodes = nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
             write!(f, "{round:>5}  {nodes:<10}{shards_led:>10}{outage_ms:>12}{slowest_shard:>15}")?;
-            match taken_over_ms {
-                Some(taken_over_ms) => writeln!(f, "  taken over by others after {taken_over_ms} ms")?,
-                None => writeln!(f)?,
+            if let Some(taken_over_ms) = taken_over_ms {
+                write!(f, "  taken over by others after {taken_over_ms} ms")?;
             }
+            if *acts > 0 {
+                write!(f, "  {acts} acts")?;
+            }
+            for (name, figure) in figures {
+                write!(f, ", {name} {figure:.1}")?;
+            }
+            writeln!(f)?;
         }
         let Figures { outage_median_ms, outage_worst_ms } = self.figures;
         writeln!(
@@ -172,10 +221,15 @@ impl fmt::Display for DrillReport {
             "load: {sent} readings sent, {stored} stored, {late} late, {duplicate} duplicate, {rejected} rejected, \
              {unanswered} unanswered"
         )?;
-        let Checked { readings, facts, twins, shards } = self.checked;
+        let Checked { readings, facts, twins, shards, commands, registers } = self.checked;
+        let CommandCounts { issued, accepted, unknown, executed, deliveries, succeeded, expired } = commands;
         writeln!(
             f,
-            "checked: {readings} acknowledged readings, {facts} facts, {twins} twins, replicas of {shards} shards\n"
+            "checked: {readings} acknowledged readings, {facts} facts, {twins} twins, replicas of {shards} shards,\n  \
+             {issued} commands ({accepted} accepted, {unknown} of unknown outcome at first sight, {deliveries} deliveries, \
+             {executed} effects, {succeeded} succeeded, {expired} expired),\n  registers with {} writes, {} of unknown \
+             outcome, and {} reads\n",
+            registers.writes, registers.unknown, registers.reads
         )?;
         for (checker, violations) in self.verdict.checkers() {
             let word = if violations.count == 0 { "held" } else { "BROKEN" };
@@ -197,14 +251,33 @@ mod tests {
 
     fn strike(outage_ms: u64) -> StrikeRecord {
         let (nodes, pids) = (vec![1], vec![77]);
-        StrikeRecord { round: 1, nodes, pids, shards_led: 5, outage_ms, slowest_shard: 4, taken_over_ms: None }
+        let figures = BTreeMap::new();
+        let taken_over_ms = None;
+        StrikeRecord {
+            round: 1,
+            nodes,
+            pids,
+            shards_led: 5,
+            outage_ms,
+            slowest_shard: 4,
+            taken_over_ms,
+            acts: 0,
+            figures,
+        }
     }
 
     /// Of a drill that was to strike three times.
     fn report(strikes: Vec<StrikeRecord>, load: LoadReport, verdict: Verdict) -> DrillReport {
         let (fault, victims) = (Fault::Kill, Victims::EachInTurn);
         let drill = Drill { fault, victims, rounds: 1, devices: 5, readings_per_s: 1.0, lanes: 1 };
-        DrillReport::new(&drill, 3, strikes, load, Checked { readings: 7, facts: 9, twins: 5, shards: 2 }, verdict)
+        DrillReport::new(
+            &drill,
+            3,
+            strikes,
+            load,
+            Checked { readings: 7, facts: 9, twins: 5, shards: 2, ..Checked::default() },
+            verdict,
+        )
     }
 
     #[test]
@@ -230,14 +303,16 @@ mod tests {
         let verdict = Verdict::unchecked(Violations::default());
         let report = report([1, 2, 3].map(strike).to_vec(), LoadReport::default(), verdict);
         let broken = report.verdict.checkers().map(|(_, violations)| violations.count);
-        assert_eq!((report.is_passed, broken), (false, [0, 1, 1, 1]));
+        assert_eq!((report.is_passed, broken), (false, [0, 0, 1, 1, 1, 1, 1]));
     }
 
     #[test]
     fn shards_that_struck_nodes_led_are_counted() {
         let outage = Outage { waited: Duration::ZERO, served_after: BTreeMap::new() };
         let node = |id| NodeProcess { id, pid: 77, api_address: String::new() };
-        let led = |nodes: &[NodeProcess]| StrikeRecord::new(1, nodes, &[1, 3, 1, 2], &outage, None).shards_led;
+        let led = |nodes: &[NodeProcess]| {
+            StrikeRecord::new(1, nodes, &[1, 3, 1, 2], &outage, Aftermath::default()).shards_led
+        };
         assert_eq!((led(&[node(1)]), led(&[node(3), node(2)])), (2, 2));
     }
 

@@ -1,102 +1,239 @@
 //! Carries out one fault on some nodes: makes it, proves that it took effect, and undoes what does not end by itself.
+//!
+//! What has to be undone is in the journal before it is done. `assault` has the clients that misbehave.
+mod assault;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kvarter_api::Client;
+use kvarter_simulator::Ledger;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::DrillError;
 use super::health::{Health, LOOK_INTERVAL};
-use crate::disks::Disks;
-use crate::fault::Fault;
+use crate::check::Violations;
+use crate::fault::{ClockFault, Fault};
 use crate::fleet::{Fleet, FleetError, NodeProcess};
+use crate::journal::{Journal, Undo};
+use crate::stage::{ClockShift, Clocks, Disks, HostUnable, Networks, Throttle};
 
 /// A struck process is gone, or stands still, within this time; otherwise the strike had no effect.
 const EFFECT_MAX: Duration = Duration::from_secs(5);
+/// A disk that hangs longer than it should by so much is let go by the system itself.
+const FREEZE_SLACK: Duration = Duration::from_secs(20);
+/// Between two jumps of a clock; nodes look at theirs once in a second.
+const JUMP_INTERVAL: Duration = Duration::from_millis(1_500);
 
-/// A fault that was made. Dropped before it is undone, it lets paused processes go on all the same.
+/// Where strikes happen.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) client: &'a Client,
+    pub(super) fleet: &'a Fleet,
+    pub(super) health: &'a Health<'a>,
+}
+
+/// A fault that was made.
 pub(super) struct Strike<'a> {
     fault: Fault,
-    fleet: &'a Fleet,
-    health: &'a Health<'a>,
+    round: u32,
+    scene: Scene<'a>,
+    journal: Journal,
     struck: Vec<NodeProcess>,
+    undos: Vec<Undo>,
+}
+
+/// What a strike that is over has shown.
+#[derive(Debug, Default)]
+pub(super) struct Aftermath {
+    /// After how long others led all shards of the struck nodes.
+    pub(super) taken_over: Option<Duration>,
+    /// How many things were done, e.g. inputs that must be refused.
+    pub(super) acts: u64,
+    /// What was measured, by name and unit.
+    pub(super) figures: BTreeMap<&'static str, f64>,
+    pub(super) violations: Violations,
+    /// What devices of the strike's own remember; judged with everybody's.
+    pub(super) ledgers: Vec<Ledger>,
+}
+
+/// What the host, or the cluster as it was started, lacks for `fault`.
+pub(super) fn unable(fault: Fault, fleet: &Fleet) -> Result<Option<HostUnable>, DrillError> {
+    let nodes = fleet.nodes()?;
+    let data = fleet.data_dir();
+    let staged =
+        |check: &dyn Fn(&NodeProcess) -> Result<(), HostUnable>| nodes.iter().find_map(|node| check(node).err());
+    Ok(match fault {
+        Fault::Kill | Fault::Pause(_) | Fault::Assault(_) => None,
+        Fault::PowerCut | Fault::HungDisk(_) => Disks::host_unable().or_else(|| {
+            staged(&|node| match Disks::of(data).check(&[node.id]) {
+                Ok(()) => Ok(()),
+                Err(_) => Err(HostUnable::NotStaged { node: node.id, what: "disk" }),
+            })
+        }),
+        Fault::SlowDisk(_) => Throttle::host_unable(),
+        Fault::Clock(_) => staged(&|node| Clocks::of(data).check(node.id, node.pid)),
+        Fault::Cut(..) => staged(&|node| Networks::of(data).check(node.id, node.pid)),
+    })
 }
 
 impl<'a> Strike<'a> {
     /// Makes `fault` on all `victims`, ids of nodes, at the same moment.
-    pub(super) async fn make(
-        fault: Fault,
-        fleet: &'a Fleet,
-        health: &'a Health<'a>,
-        victims: &[u64],
-    ) -> Result<Self, DrillError> {
-        let struck = victims.iter().map(|node| fleet.node(*node)).collect::<Result<_, _>>()?;
-        let strike = Self { fault, fleet, health, struck };
-        match fault {
-            Fault::Kill => strike.struck.iter().try_for_each(NodeProcess::kill)?,
-            Fault::Pause(_) => strike.struck.iter().try_for_each(NodeProcess::pause)?,
-            Fault::PowerCut => {
-                strike.disks().cut(victims).await?;
-                strike.struck.iter().try_for_each(kill_survivor)?;
-            }
+    pub(super) async fn make(fault: Fault, round: u32, scene: Scene<'a>, victims: &[u64]) -> Result<Self, DrillError> {
+        let struck = victims.iter().map(|node| scene.fleet.node(*node)).collect::<Result<Vec<_>, _>>()?;
+        let undos: Vec<Undo> = struck.iter().flat_map(|node| undos(fault, node)).collect();
+        let journal = Journal::of(scene.fleet.data_dir());
+        for undo in &undos {
+            journal.note(undo.clone())?;
         }
-        Ok(strike)
+        let strike = Self { fault, round, scene, journal, struck, undos };
+        let made = strike.hit(victims).await;
+        if made.is_err() {
+            strike.end().await?;
+        }
+        made.map(|()| strike)
     }
 
     pub(super) fn struck(&self) -> &[NodeProcess] {
         &self.struck
     }
 
-    /// Proves that the strike took effect, and ends it where that is this program's part: killed processes are started again by
-    /// their supervisor. A pause ends when its time is over; until then others must have taken over, and after how long they had
-    /// is returned.
-    pub(super) async fn undo(&self) -> Result<Option<Duration>, DrillError> {
+    async fn hit(&self, victims: &[u64]) -> Result<(), DrillError> {
         match self.fault {
-            Fault::Kill => self.wait_until_gone().await.map(|()| None),
-            Fault::PowerCut => self.power_on().await.map(|()| None),
-            Fault::Pause(time) => {
-                let outlasted = self.outlast(time).await;
-                self.struck.iter().try_for_each(NodeProcess::resume)?;
-                outlasted.map(Some)
+            Fault::Kill => self.struck.iter().try_for_each(NodeProcess::kill)?,
+            Fault::Pause(_) => self.struck.iter().try_for_each(NodeProcess::pause)?,
+            Fault::PowerCut => {
+                self.disks().cut(victims).await?;
+                self.struck.iter().try_for_each(kill_survivor)?;
             }
+            Fault::HungDisk(time) => {
+                for node in victims {
+                    self.disks().freeze_for(*node, time + FREEZE_SLACK).await?;
+                }
+            }
+            Fault::SlowDisk(_) => {
+                for node in &self.struck {
+                    Throttle::of(node.id).slow(node.pid, &self.disks().directory(node.id))?;
+                }
+            }
+            Fault::Clock(_) => match ClockFault::of_round(self.round) {
+                ClockFault::Off(shift) => self.set_clocks(shift)?,
+                ClockFault::Jumping => {}
+            },
+            Fault::Cut(from, _) => {
+                for cable in victims.iter().flat_map(|node| Networks::cables(*node, from)) {
+                    Networks::pull(&cable).await?;
+                }
+            }
+            Fault::Assault(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Proves that the strike took effect, and ends it where that is this program's part: killed processes are started again by
+    /// their supervisor. What lasts for a time ends when it is over.
+    pub(super) async fn undo(&self) -> Result<Aftermath, DrillError> {
+        let outlasted = self.outlast().await;
+        let ended = self.end().await;
+        let aftermath = outlasted?;
+        ended?;
+        if self.fault == Fault::PowerCut
+            && let Some(NodeProcess { id, .. }) = self.struck.iter().find(|node| self.has_successor(node))
+        {
+            // A node that finds an empty directory is a new one.
+            return Err(DrillError::NodeBeforeDisk { id: *id });
+        }
+        Ok(aftermath)
+    }
+
+    async fn outlast(&self) -> Result<Aftermath, DrillError> {
+        let begin = Instant::now();
+        match self.fault {
+            Fault::Kill | Fault::PowerCut => self.wait_until_gone().await.map(|()| Aftermath::default()),
+            Fault::Pause(time) => {
+                self.wait_until(NodeProcess::is_paused).await?;
+                let aftermath = self.taken_over_within(begin, time).await?;
+                self.wait_until(NodeProcess::is_paused).await?;
+                Ok(aftermath)
+            }
+            Fault::Cut(from, time) => {
+                let is_pulled =
+                    |node: &NodeProcess| Networks::cables(node.id, from).iter().all(|it| Networks::is_pulled(it));
+                self.wait_until(is_pulled).await?;
+                self.taken_over_within(begin, time).await
+            }
+            Fault::Clock(time) => match ClockFault::of_round(self.round) {
+                ClockFault::Off(_) => self.taken_over_within(begin, time).await,
+                ClockFault::Jumping => self.jump_until(begin + time).await.map(|()| Aftermath::default()),
+            },
+            Fault::HungDisk(time) => {
+                for node in &self.struck {
+                    if !self.disks().is_frozen(node.id).await {
+                        return Err(DrillError::StrikeWithoutEffect { id: node.id, pid: node.pid });
+                    }
+                }
+                sleep_until(begin + time).await;
+                Ok(Aftermath::default())
+            }
+            Fault::SlowDisk(time) => {
+                for node in &self.struck {
+                    Throttle::of(node.id).prove(&self.disks().directory(node.id)).await?;
+                }
+                sleep_until(begin + time).await;
+                Ok(Aftermath::default())
+            }
+            Fault::Assault(assault) => assault::carry_out(assault, self.round, self.scene).await,
         }
     }
 
-    /// Brings the disks back before the supervisor starts the processes again: a node that finds an empty directory is a new one.
-    async fn power_on(&self) -> Result<(), DrillError> {
-        self.wait_until_gone().await?;
-        for NodeProcess { id, .. } in &self.struck {
-            self.disks().power_on(*id).await?;
+    /// Undoes what is in the journal.
+    async fn end(&self) -> Result<(), DrillError> {
+        for undo in &self.undos {
+            self.journal.undo(undo).await?;
         }
-        match self.struck.iter().find(|node| self.has_successor(node)) {
-            Some(NodeProcess { id, .. }) => Err(DrillError::NodeBeforeDisk { id: *id }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn disks(&self) -> Disks {
-        Disks::of(self.fleet.data_dir())
+        Disks::of(self.scene.fleet.data_dir())
     }
 
-    /// Waits for the end of a pause of `time`, by which others must lead all shards; returns after how long they did.
-    async fn outlast(&self, time: Duration) -> Result<Duration, DrillError> {
-        let begin = Instant::now();
-        let wake = begin + time;
-        self.wait_until(NodeProcess::is_paused).await?;
-        while Instant::now() < wake && !matches!(self.left_over().await, Ok(None)) {
+    fn set_clocks(&self, shift: ClockShift) -> Result<(), DrillError> {
+        let clocks = Clocks::of(self.scene.fleet.data_dir());
+        for NodeProcess { id, .. } in &self.struck {
+            clocks.set(*id, shift).map_err(|source| DrillError::ClockNotSet { id: *id, source })?;
+        }
+        Ok(())
+    }
+
+    async fn jump_until(&self, end: Instant) -> Result<(), DrillError> {
+        let mut ahead_s = 600;
+        while Instant::now() < end {
+            self.set_clocks(ClockShift { ahead_s })?;
+            ahead_s = -ahead_s;
+            sleep(JUMP_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a fault that began at `begin` and lasts for `time`, by which others must lead all shards.
+    async fn taken_over_within(&self, begin: Instant, time: Duration) -> Result<Aftermath, DrillError> {
+        let end = begin + time;
+        while Instant::now() < end && !matches!(self.left_over().await, Ok(None)) {
             sleep(LOOK_INTERVAL).await;
         }
-        let taken_over = begin.elapsed();
-        sleep_until(wake).await;
-        if let Some((id, shard)) = self.left_over().await? {
-            return Err(DrillError::NotTakenOver { id, paused: time, shard });
+        let taken_over = Some(begin.elapsed());
+        sleep_until(end).await;
+        match self.left_over().await? {
+            Some((id, shard)) => Err(DrillError::NotTakenOver { id, fault: self.fault, shard }),
+            None => Ok(Aftermath { taken_over, ..Aftermath::default() }),
         }
-        self.wait_until(NodeProcess::is_paused).await?;
-        Ok(taken_over)
     }
 
     /// A struck node and a shard that nobody has taken over from it.
     async fn left_over(&self) -> Result<Option<(u64, u32)>, DrillError> {
         for NodeProcess { id, .. } in &self.struck {
-            if let Some(shard) = self.health.not_taken_over(*id).await? {
+            if let Some(shard) = self.scene.health.not_taken_over(*id).await? {
                 return Ok(Some((*id, shard)));
             }
         }
@@ -109,7 +246,7 @@ impl<'a> Strike<'a> {
     }
 
     fn has_successor(&self, node: &NodeProcess) -> bool {
-        self.fleet.node(node.id).is_ok_and(|now| now.pid != node.pid)
+        self.scene.fleet.node(node.id).is_ok_and(|now| now.pid != node.pid)
     }
 
     async fn wait_until(&self, is_struck: impl Fn(&NodeProcess) -> bool) -> Result<(), DrillError> {
@@ -126,22 +263,24 @@ impl<'a> Strike<'a> {
     }
 }
 
+/// What will have to be undone on `node`.
+fn undos(fault: Fault, node: &NodeProcess) -> Vec<Undo> {
+    let NodeProcess { id, pid, .. } = *node;
+    match fault {
+        Fault::Kill | Fault::Assault(_) => Vec::new(),
+        Fault::Pause(_) => vec![Undo::Resume { node: id, pid }],
+        Fault::PowerCut => vec![Undo::PowerOn { node: id }],
+        Fault::HungDisk(_) => vec![Undo::Thaw { node: id }],
+        Fault::SlowDisk(_) => vec![Undo::Release { node: id }],
+        Fault::Clock(_) => vec![Undo::SetClock { node: id }],
+        Fault::Cut(from, _) => Networks::cables(id, from).into_iter().map(|cable| Undo::Plug { cable }).collect(),
+    }
+}
+
 /// A node whose disk fails ends itself, and may be faster.
 fn kill_survivor(node: &NodeProcess) -> Result<(), FleetError> {
     match node.kill() {
         Err(_gone) if !node.exists() => Ok(()),
         killed => killed,
-    }
-}
-
-impl Drop for Strike<'_> {
-    fn drop(&mut self) {
-        if matches!(self.fault, Fault::Pause(_)) {
-            for node in &self.struck {
-                if let Err(error) = node.resume() {
-                    tracing::warn!(node = node.id, %error, "a paused node can not be resumed");
-                }
-            }
-        }
     }
 }

@@ -175,6 +175,7 @@ impl Stage {
             peer_address: address(node),
             api_address: format!("{}:7000", host(node)),
             initial,
+            join: Vec::new(),
             shards: SHARDS,
             replication_factor: 3,
             tls: staged.tls.clone(),
@@ -186,7 +187,7 @@ impl Stage {
             retention_age: Duration::from_secs(3600),
             disk_free_min_percent: 0,
             ballast_bytes: 0,
-            sync_timeout: Duration::from_secs(30),
+            sync_timeout: Duration::from_secs(10),
         };
         (config, ports, life)
     }

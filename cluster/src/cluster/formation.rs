@@ -1,4 +1,4 @@
-//! How a node comes into its cluster: the first one calls the others together, all follow the meta group from then on.
+//! How a cluster is formed: the first node calls the others together, all follow the meta group from then on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use openraft::errors::{InitializeError, RaftError};
 use prost::Message as _;
 
-use super::opening::Stored;
-use super::{Core, StartError, identity};
+use super::{Core, StartError, identity, residence};
 use crate::meta::MetaView;
 use crate::shard::Raft;
+use crate::wire::meta_change::Change;
 use crate::{ClusterId, NodeId, ShardHandle, ShardId, StateMachine, wire};
 
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -26,10 +26,17 @@ pub(super) async fn join_or_form<S: StateMachine>(core: &Arc<Core<S>>) -> Result
         formed = views.wait_for(|view| view.cluster.is_some()) => {
             formed.map_err(|closed| StartError::Runtime { reason: closed.to_string() })?.clone()
         }
-        reason = refusal(core) => return Err(StartError::Refused { reason }),
+        reason = refusal(core) => return Err(if core.peers.is_expelled() {
+            StartError::Removed { node: core.config.node }
+        } else {
+            StartError::Refused { reason }
+        }),
     };
+    if view.removed.contains_key(&core.config.node) {
+        return Err(StartError::Removed { node: core.config.node });
+    }
     adopt(core, &view)?;
-    open_shards(core, &view).await
+    residence::settle(core, &view).await
 }
 
 /// Why a peer refuses this node; pending while none does.
@@ -58,6 +65,7 @@ async fn publish_meta<S: StateMachine>(core: Arc<Core<S>>) {
                 tracing::error!(node = %node.id, %error, "a node's address can not be used");
             }
         }
+        core.peers.forget(view.removed.keys().copied());
         core.meta_view.send_if_modified(|known| {
             let changed = **known != view;
             if changed {
@@ -82,43 +90,8 @@ fn adopt<S: StateMachine>(core: &Core<S>, view: &MetaView) -> Result<(), StartEr
     Ok(())
 }
 
-async fn open_shards<S: StateMachine>(core: &Arc<Core<S>>, view: &MetaView) -> Result<(), StartError> {
-    for (shard, replicas) in &view.shards {
-        let Some(rank) = replicas.iter().position(|node| *node == core.config.node) else { continue };
-        let stored = core.opening().read::<S>(*shard).await?;
-        if stored.is_whole() {
-            start_shard(core, stored, replicas.clone(), rank).await?;
-            continue;
-        }
-        // The other shards do not wait for its state.
-        let (core_of_shard, shard, replicas) = (Arc::clone(core), *shard, replicas.clone());
-        core.spawn(async move {
-            core_of_shard.opening().complete(&stored, &replicas).await;
-            if let Err(error) = start_shard(&core_of_shard, stored, replicas, rank).await {
-                tracing::error!(%shard, %error, "the shard does not start");
-            }
-        });
-    }
-    Ok(())
-}
-
-async fn start_shard<S: StateMachine>(
-    core: &Arc<Core<S>>,
-    stored: Stored<S>,
-    replicas: Vec<NodeId>,
-    rank: usize,
-) -> Result<(), StartError> {
-    let handle = core.opening().start(stored).await?;
-    let shard = handle.id();
-    core.spawn(initialize(handle.raft.clone(), shard, replicas, rank));
-    core.shards.send_modify(|shards| {
-        shards.insert(shard, handle);
-    });
-    Ok(())
-}
-
 /// Gives a new group its members. Every replica names the same ones, so it does no harm when two do it.
-async fn initialize<S: StateMachine>(raft: Raft<S>, shard: ShardId, members: Vec<NodeId>, rank: usize) {
+pub(super) async fn initialize<S: StateMachine>(raft: Raft<S>, shard: ShardId, members: Vec<NodeId>, rank: usize) {
     tokio::time::sleep(INITIALIZE_STAGGER * u32::try_from(rank).unwrap_or(u32::MAX)).await;
     let members: BTreeSet<u64> = members.iter().map(|node| node.0).collect();
     match raft.initialize(members).await {
@@ -151,9 +124,8 @@ async fn name_cluster<S: StateMachine>(core: &Core<S>, meta: ShardHandle<crate::
         if leadership.borrow_and_update().is_ready {
             let nodes = identities(core).await;
             let formed = formed(&core.config, ClusterId(core.ports.random.next_u128()), nodes);
-            let change = wire::MetaChange { change: Some(wire::meta_change::Change::Formed(formed)) };
-            tracing::info!(bytes = change.encoded_len(), "the cluster is formed");
-            if let Err(error) = core.meta_door.change(change).await {
+            tracing::info!(bytes = formed.encoded_len(), "the cluster is formed");
+            if let Err(error) = core.meta_door.change(Change::Formed(formed)).await {
                 tracing::warn!(%error, "forming is tried again");
             }
         }
@@ -197,7 +169,11 @@ fn formed(config: &super::ClusterConfig, cluster: ClusterId, nodes: Vec<wire::Id
         .map(|shard| wire::ShardPlaced {
             shard,
             replicas: ids.iter().cycle().skip(shard as usize % ids.len()).take(replicas).copied().collect(),
+            phase: wire::shard_placed::Phase::Founding.into(),
+            ..wire::ShardPlaced::default()
         })
         .collect();
-    wire::ClusterFormed { cluster: cluster.0.to_be_bytes().to_vec().into(), nodes, shards }
+    let replication_factor = u32::try_from(config.replication_factor).unwrap_or(u32::MAX);
+    let cluster = cluster.0.to_be_bytes().to_vec().into();
+    wire::ClusterFormed { cluster, nodes, shards, replication_factor }
 }

@@ -46,6 +46,11 @@ pub(super) struct Stored<M: StateMachine> {
 }
 
 impl<M: StateMachine> Stored<M> {
+    /// Whether there is nothing of the group here, and never was.
+    pub(super) fn is_new(&self) -> bool {
+        self.log.last().is_none() && self.replica.last().is_none()
+    }
+
     /// Whether the log leads on from the state. It does not when the checkpoint is lost or damaged and the log is purged.
     pub(super) fn is_whole(&self) -> bool {
         self.replica.last().map(|last| last.index()) >= self.log.purged().map(|purged| purged.index())

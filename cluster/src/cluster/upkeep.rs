@@ -1,14 +1,15 @@
 //! What goes on beside the traffic: checkpoints, retention of the log, leaders spread evenly.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
-use super::Core;
 use super::clocks::far_clocks;
 use super::retention::{Samples, later};
+use super::{Core, moves};
 use crate::shard::Raft;
 use crate::{LogIndex, NodeId, ShardHandle, ShardId, StateMachine, Timestamp};
 
@@ -29,6 +30,7 @@ pub(super) fn start<S: StateMachine>(core: &Arc<Core<S>>) {
     core.spawn(retain(Arc::clone(core)));
     core.spawn(spread_leaders(Arc::clone(core)));
     core.spawn(follow_on_a_wrong_clock(Arc::clone(core)));
+    core.spawn(moves::drive(Arc::clone(core)));
 }
 
 fn handles<S: StateMachine>(core: &Core<S>) -> Vec<ShardHandle<S>> {
@@ -128,20 +130,21 @@ async fn retain_group<G: StateMachine>(group: &ShardHandle<G>, limits: &mut Limi
     }
 }
 
-/// How far each voter is behind, as the leader of the group knows it.
+/// How far each other voter is behind, as the leader of the group knows it. Learners can not lead.
 fn lags<S: StateMachine>(raft: &Raft<S>) -> Vec<(NodeId, u64)> {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let last = metrics.last_log_index.unwrap_or(0);
     let Some(replication) = &metrics.replication else { return Vec::new() };
+    let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
     replication
         .iter()
-        .filter(|(node, _)| **node != metrics.id)
+        .filter(|(node, _)| **node != metrics.id && voters.contains(node))
         .map(|(node, matched)| (NodeId(*node), last.saturating_sub(matched.as_ref().map_or(0, openraft::LogId::index))))
         .collect()
 }
 
-async fn hand_over<S: StateMachine>(group: &ShardHandle<S>, to: NodeId) {
+pub(super) async fn hand_over<S: StateMachine>(group: &ShardHandle<S>, to: NodeId) {
     tracing::debug!(shard = %group.id(), %to, "the leadership is handed over");
     if group.raft.trigger().transfer_leader(to.0).await.is_err() {
         tracing::debug!(shard = %group.id(), "the group is stopping");
@@ -155,10 +158,10 @@ async fn spread_leaders<S: StateMachine>(core: Arc<Core<S>>) {
         if core.draining.is_cancelled() {
             return;
         }
-        let preferred = core.meta_view.borrow().shards.clone();
+        let placed = core.meta_view.borrow().shards.clone();
         let far = far_clocks(&core.peers.clocks_ahead());
         for group in handles(&core) {
-            let Some(leader) = preferred.get(&group.id()).and_then(|replicas| replicas.first()).copied() else {
+            let Some(leader) = placed.get(&group.id()).and_then(|shard| shard.replicas.first()).copied() else {
                 continue;
             };
             let misplaced =

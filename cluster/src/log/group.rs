@@ -153,6 +153,20 @@ impl GroupLog {
         Ok(entries)
     }
 
+    /// Drops all entries and what was noted of them; durable on return. The vote stays, since a replica that comes back must
+    /// not vote twice in a term. Nobody may use the group's log meanwhile.
+    pub(crate) async fn forget(&self) -> io::Result<()> {
+        let vote = {
+            let mut state = self.state.lock();
+            *state = State { vote: state.vote, ..State::default() };
+            state.vote.map(|vote| (VOTE_KEY, raft::vote_to_wire(&vote).encode_to_vec()))
+        };
+        self.flusher.send(Operation::Reset { group: self.group(), keys: vote.into_iter().collect() });
+        let (done, durable) = oneshot::channel();
+        self.flusher.send(Operation::Put { group: self.group(), key: SAMPLES_KEY, value: Vec::new(), done });
+        durable.await.map_err(|_closed| io::Error::other("the log is closed"))
+    }
+
     fn log_id_bytes(id: &LogId) -> Vec<u8> {
         raft::log_id_to_wire(id).encode_to_vec()
     }

@@ -6,18 +6,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::meta::MetaDoor;
-use crate::peer::{Peers, snapshot};
+use crate::meta::{MetaDoor, MetaError, node_to_wire};
+use crate::peer::{Peers, removed_status, snapshot};
 use crate::raft::{self, Types};
 use crate::replica::Replica;
 use crate::shard::Raft;
+use crate::wire::meta_change::Change;
 use crate::wire::{self, peer_server::Peer};
-use crate::{DamagedBytes, LogIndex, NodeId, ShardId, StateMachine};
+use crate::{DamagedBytes, LogIndex, NodeId, ShardId, StateMachine, Term};
 
 /// Answers calls from peers: the application's half of the node-to-node transport.
 #[tonic::async_trait]
@@ -45,6 +47,8 @@ pub(crate) trait GroupDoor: Send + Sync {
     /// The state as this replica has it, unless it has not applied `applied_min`.
     async fn fetch_snapshot(&self, applied_min: LogIndex) -> Result<SnapshotParts, Status>;
     async fn transfer_leader(&self, request: wire::TransferLeaderRequest) -> Result<bool, Status>;
+    /// The term in which this replica leads, if it does.
+    fn led_term(&self) -> Option<Term>;
 }
 
 /// The door to a group of one state machine.
@@ -167,6 +171,12 @@ impl<S: StateMachine> GroupDoor for Door<S> {
         let answer = self.raft.handle_transfer_leader(rpc).await;
         Ok(answer.map_err(|fatal| Status::unavailable(fatal.to_string()))?.is_ok())
     }
+
+    fn led_term(&self) -> Option<Term> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.state.is_leader().then(|| Term(metrics.vote.leader_id().term))
+    }
 }
 
 /// The service that peers call.
@@ -195,7 +205,10 @@ impl Peer for PeerService {
     async fn identify(&self, request: Request<wire::IdentifyRequest>) -> Result<Response<wire::Identity>, Status> {
         let from = self.peers.authenticate(&request)?;
         self.peers.heard_from(from);
-        Ok(Response::new(self.peers.identity()))
+        let groups = self.groups.read();
+        let led = groups.iter().filter_map(|(shard, group)| Some((shard, group.led_term()?)));
+        let led = led.map(|(shard, term)| wire::LedShard { shard: shard.0, term: term.0 }).collect();
+        Ok(Response::new(wire::Identity { led, ..self.peers.identity() }))
     }
 
     async fn append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Result<Response<Appends>, Status> {
@@ -256,5 +269,34 @@ impl Peer for PeerService {
     async fn change_meta(&self, request: Request<wire::MetaChange>) -> Result<Response<wire::MetaChanged>, Status> {
         self.peers.authenticate(&request)?;
         Ok(Response::new(self.meta.change_here(request.into_inner()).await?))
+    }
+
+    async fn read_meta(&self, request: Request<wire::ReadMetaRequest>) -> Result<Response<wire::MetaRead>, Status> {
+        self.peers.authenticate(&request)?;
+        Ok(Response::new(wire::MetaRead { index: self.meta.read_here().await?.0 }))
+    }
+
+    async fn join(&self, request: Request<wire::Identity>) -> Result<Response<wire::Admitted>, Status> {
+        let node = self.peers.authenticate_newcomer(&request)?;
+        let identity = wire::Identity { cluster: Bytes::new(), clock_us: 0, ..request.into_inner() };
+        let disk = identity.disk.clone();
+        let mut view = self.meta.view();
+        if view.removed.contains_key(&node) {
+            return Err(removed_status(node));
+        }
+        // Who was admitted before is told without asking anybody: the meta group may lack just this node's vote.
+        if view.nodes.get(&node).is_none_or(|known| known.disk.0.to_be_bytes()[..] != disk[..]) {
+            let admitted = Change::Admitted(wire::NodeAdmitted { node: Some(identity) });
+            self.meta.change(admitted).await.map_err(|error| match error {
+                MetaError::Refused { .. } if self.meta.view().removed.contains_key(&node) => removed_status(node),
+                MetaError::Refused { reason } | MetaError::NotFound { reason } => Status::permission_denied(reason),
+                error @ (MetaError::Unavailable { .. } | MetaError::Unknown | MetaError::Conflict) => {
+                    Status::unavailable(error.to_string())
+                }
+            })?;
+            tracing::info!(%node, "a node was admitted to the cluster");
+            view = self.meta.view();
+        }
+        Ok(Response::new(wire::Admitted { nodes: view.nodes.values().map(node_to_wire).collect() }))
     }
 }

@@ -1,6 +1,6 @@
 //! Nodes of a cluster in this process, on loopback, each with its own directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,6 +72,33 @@ impl StateMachine for Notebook {
     }
 }
 
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate_pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), certificate_pem }
+    }
+
+    fn identity(&self, node: u64) -> TlsIdentity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, format!("node:{node}"));
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        TlsIdentity {
+            ca_pem: self.certificate_pem.clone().into_bytes(),
+            certificate_pem: certificate.pem().into_bytes(),
+            key_pem: key.serialize_pem().into_bytes(),
+        }
+    }
+}
+
 struct Echo;
 
 #[tonic::async_trait]
@@ -82,6 +109,9 @@ impl PeerHandler for Echo {
 }
 
 pub(crate) struct Fleet {
+    authority: Authority,
+    /// Nodes that are not among the first ones.
+    joining: BTreeSet<u64>,
     directories: BTreeMap<u64, TempDir>,
     addresses: BTreeMap<u64, SocketAddr>,
     tls: BTreeMap<u64, TlsIdentity>,
@@ -109,29 +139,16 @@ impl Clock for WrongClock {
 
 impl Fleet {
     pub(crate) fn new(nodes: u64, shards: u32) -> Self {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_certificate = ca.self_signed(&ca_key).unwrap();
-        let issuer = Issuer::new(ca, ca_key);
-        let identity = |node: u64| {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-            params.distinguished_name.push(DnType::CommonName, format!("node:{node}"));
-            let certificate = params.signed_by(&key, &issuer).unwrap();
-            TlsIdentity {
-                ca_pem: ca_certificate.pem().into_bytes(),
-                certificate_pem: certificate.pem().into_bytes(),
-                key_pem: key.serialize_pem().into_bytes(),
-            }
-        };
+        let authority = Authority::new();
         // All are held until all are drawn, so that no two are the same.
         let listeners: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap());
         Self {
             directories: (1..=nodes).map(|node| (node, tempfile::tempdir().unwrap())).collect(),
             addresses: (1..=nodes).zip(addresses).collect(),
-            tls: (1..=nodes).map(|node| (node, identity(node))).collect(),
+            tls: (1..=nodes).map(|node| (node, authority.identity(node))).collect(),
+            authority,
+            joining: BTreeSet::new(),
             running: BTreeMap::new(),
             shards,
             retention_entries: 1_000_000,
@@ -139,6 +156,21 @@ impl Fleet {
             disks: BTreeMap::new(),
             clocks: (1..=nodes).map(|node| (node, Arc::default())).collect(),
         }
+    }
+
+    /// A node that is to join by the others.
+    pub(crate) fn add(&mut self, node: u64) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.directories.insert(node, tempfile::tempdir().unwrap());
+        self.addresses.insert(node, listener.local_addr().unwrap());
+        self.tls.insert(node, self.authority.identity(node));
+        self.clocks.insert(node, Arc::default());
+        self.joins(node);
+    }
+
+    /// `node` is not to be among the first ones any more.
+    pub(crate) fn joins(&mut self, node: u64) {
+        self.joining.insert(node);
     }
 
     pub(crate) fn set_clock_ahead(&self, node: u64, ahead: i64) {
@@ -197,6 +229,10 @@ impl Fleet {
         self.addresses[&node]
     }
 
+    fn firsts(&self) -> impl Iterator<Item = (&u64, &SocketAddr)> {
+        self.addresses.iter().filter(|(node, _)| !self.joining.contains(node))
+    }
+
     fn config(&self, node: u64) -> ClusterConfig {
         let address = self.addresses[&node];
         ClusterConfig {
@@ -207,10 +243,10 @@ impl Fleet {
             peer_address: address.to_string(),
             api_address: format!("localhost:{node}"),
             initial: self
-                .addresses
-                .iter()
+                .firsts()
                 .map(|(id, address)| InitialNode { id: NodeId(*id), peer_address: address.to_string() })
                 .collect(),
+            join: self.firsts().map(|(_, address)| address.to_string()).collect(),
             shards: self.shards,
             replication_factor: 3,
             tls: self.tls[&node].clone(),
@@ -245,6 +281,37 @@ impl Fleet {
         });
         let started = futures::future::join_all(starting.collect::<Vec<_>>()).await;
         self.running.extend(started);
+    }
+
+    /// Starts `node`, and lets go of it once it was admitted; `false`: it was not.
+    pub(crate) async fn is_given_up_at_once(&self, node: u64) -> bool {
+        let start = Cluster::<Notebook>::start(self.config(node), self.ports(node), Arc::new(Echo));
+        let admitted = async {
+            let is_known = || self.running.values().any(|member| member.meta().nodes.contains_key(&NodeId(node)));
+            eventually("it is admitted", is_known).await;
+        };
+        tokio::select! {
+            biased;
+            () = admitted => true,
+            _ = start => self.running.values().any(|member| member.meta().nodes.contains_key(&NodeId(node))),
+        }
+    }
+
+    /// Ends `node` where it is, as a crash would.
+    pub(crate) fn kill(&mut self, node: u64) {
+        drop(self.running.remove(&node).unwrap());
+    }
+
+    /// Starts `node` once what was killed or given up of it has ended.
+    pub(crate) async fn start_again(&mut self, node: u64) {
+        while let Err(error) = self.try_start(node).await {
+            let error = error.to_string();
+            assert!(error.contains("lock") || error.contains("can not be listened on"), "{error}");
+        }
+    }
+
+    pub(crate) fn running(&self) -> impl Iterator<Item = u64> {
+        self.running.keys().copied()
     }
 
     pub(crate) async fn stop(&mut self, node: u64) {
@@ -349,13 +416,22 @@ impl Fleet {
 
     /// Commits `note` through whoever of `nodes` leads.
     pub(crate) async fn propose_among(&self, nodes: &[u64], shard: ShardId, note: &str) -> LogIndex {
+        self.try_propose_among(nodes, shard, note).await.unwrap()
+    }
+
+    /// As `propose_among`, for leaders that may go meanwhile: then nobody knows.
+    pub(crate) async fn try_propose_among(
+        &self,
+        nodes: &[u64],
+        shard: ShardId,
+        note: &str,
+    ) -> Result<LogIndex, ProposeError> {
         loop {
-            let leader = self.shard(self.leader_among(nodes, shard).await, shard);
+            let Some(leader) = self.node(self.leader_among(nodes, shard).await).shard(shard) else { continue };
             let term = leader.leadership().borrow().term;
             match leader.propose(term, Bytes::from(note.to_owned())).await {
-                Ok(index) => return index,
                 Err(ProposeError::NotLeader { .. }) => tokio::task::yield_now().await,
-                Err(error @ ProposeError::Unknown { .. }) => panic!("{error}"),
+                outcome => return outcome,
             }
         }
     }

@@ -75,7 +75,8 @@ impl Client {
         Ok(Self { shared: Arc::new(Shared { config, endpoints, entropy }) })
     }
 
-    pub(crate) fn config(&self) -> &ClientConfig {
+    /// What this client was told.
+    pub fn config(&self) -> &ClientConfig {
         &self.shared.config
     }
 

@@ -18,16 +18,21 @@ pub struct ClientConfig {
     pub attempt_deadline: Duration,
     /// Attempts of one call (8).
     pub attempts_max: u32,
-    /// Time to make one connection (2 s).
+    /// Time to make one connection, with its TLS handshake (2 s).
     pub connect_deadline: Duration,
     /// Time in which a lost stream must be brought back; then it fails (60 s).
     pub resume_deadline: Duration,
     /// A gateway stream whose readings wait so long without any acknowledgement looks for another node: its own may be cut off
     /// from the rest of the cluster (10 s).
     pub silence_max: Duration,
-    /// A connection on which nothing was heard for so long is probed (2 s).
+    /// A connection on which nothing was heard for so long is probed (500 ms).
+    ///
+    /// A node answers a probe from the event loop of the connection, whatever its shards are doing, and one that says anything at
+    /// all is not probed. So the two times may be short: they bound how long a stopped node goes unnoticed, while what shards
+    /// need under load or without a leader is [`ClientConfig::silence_max`]'s.
     pub keep_alive_interval: Duration,
-    /// A probe that is not answered for so long breaks the connection (5 s).
+    /// A probe that is not answered for so long breaks the connection (1 s). A client that itself stands still for longer breaks
+    /// its connections too, and makes them again.
     pub keep_alive_deadline: Duration,
     /// Seed of the pauses between attempts and of the ids of commands; `None`: the system's randomness. Two clients with one
     /// seed draw the same ids, so seeds are for simulations.
@@ -49,8 +54,8 @@ impl ClientConfig {
             connect_deadline: Duration::from_secs(2),
             resume_deadline: Duration::from_secs(60),
             silence_max: Duration::from_secs(10),
-            keep_alive_interval: Duration::from_secs(2),
-            keep_alive_deadline: Duration::from_secs(5),
+            keep_alive_interval: Duration::from_millis(500),
+            keep_alive_deadline: Duration::from_secs(1),
             seed: None,
             criticality: Criticality::Unspecified,
         }

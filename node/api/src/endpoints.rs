@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::config::{ClientConfig, TlsIdentity};
@@ -26,7 +26,17 @@ pub enum ConnectError {
     #[error("the TLS identity can not be used")]
     InvalidTls { source: tonic::transport::Error },
     #[error("no endpoint can be reached, the last one tried was `{endpoint}`")]
-    Unreachable { endpoint: String, source: tonic::transport::Error },
+    Unreachable { endpoint: String, source: DialError },
+}
+
+/// Why a connection was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error(transparent)]
+    Failed(#[from] tonic::transport::Error),
+    /// Someone accepts connections there and says nothing, such as a node that was stopped.
+    #[error("no TLS handshake within {waited:?}")]
+    Silent { waited: Duration },
 }
 
 /// Position of a node among the configured endpoints.
@@ -42,6 +52,7 @@ pub(crate) struct Endpoints {
 struct Node {
     address: String,
     endpoint: Endpoint,
+    connect_deadline: Duration,
     channel: Channel,
 }
 
@@ -84,8 +95,13 @@ impl Endpoints {
     }
 
     /// A connection of its own, made now.
-    pub(crate) async fn dial(&self, id: EndpointId) -> Result<Channel, tonic::transport::Error> {
-        self.nodes[id.0].endpoint.connect().await
+    pub(crate) async fn dial(&self, id: EndpointId) -> Result<Channel, DialError> {
+        let Node { endpoint, connect_deadline, .. } = &self.nodes[id.0];
+        // The transport's own limit does not cover the handshake.
+        match timeout(*connect_deadline, endpoint.connect()).await {
+            Ok(connected) => Ok(connected?),
+            Err(_elapsed) => Err(DialError::Silent { waited: *connect_deadline }),
+        }
     }
 
     fn choice(&self) -> std::sync::MutexGuard<'_, Choice> {
@@ -107,7 +123,8 @@ fn node(address: &str, config: &ClientConfig) -> Result<Node, ConnectError> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let channel = endpoint.connect_lazy();
-    Ok(Node { address: address.to_owned(), endpoint, channel })
+    let connect_deadline = config.connect_deadline;
+    Ok(Node { address: address.to_owned(), endpoint, connect_deadline, channel })
 }
 
 fn tls(identity: &TlsIdentity) -> ClientTlsConfig {

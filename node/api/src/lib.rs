@@ -56,7 +56,7 @@ mod reason;
 pub use client::{Client, CommandWatch, Subscription, TwinPages, TwinSelection};
 pub use command_ledger::{Admission, CommandLedger, Refusal};
 pub use config::{ClientConfig, TlsIdentity};
-pub use endpoints::ConnectError;
+pub use endpoints::{ConnectError, DialError};
 pub use error::{ApiError, FieldViolation};
 pub use gateway::{
     AcknowledgedReading, BatchAcknowledgement, BatchSequence, GatewayEvent, GatewayEvents, GatewayOptions,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use kvarter_actors::{City, ShardCounters, ShardState};
 use kvarter_api::v1::cluster_admin_server::ClusterAdmin;
+use kvarter_api::v1::node_status::State;
 use kvarter_api::v1::{
     ClusterStatus, DistrictStatus, GetClusterStatusRequest, ListLocalReplicasRequest, ListLocalReplicasResponse,
-    NodeStatus, ReplicaStatus, ShardStatus,
+    NodeStatus, RemoveNodeRequest, RemoveNodeResponse, ReplicaStatus, ShardStatus,
 };
-use kvarter_cluster::{Cluster, NodeId, ShardHandle, ShardId};
+use kvarter_cluster::{Cluster, MetaError, NodeId, Phase, ShardHandle, ShardId, ShardRecord};
 use tonic::{Request, Response, Status};
 
 use crate::api::status;
@@ -25,7 +26,7 @@ impl Admin {
         Self { city }
     }
 
-    fn shard_status(&self, shard: ShardId, replicas: &[NodeId]) -> ShardStatus {
+    fn shard_status(&self, shard: ShardId, record: Option<&ShardRecord>, replicas: &[NodeId]) -> ShardStatus {
         let cluster = self.city.cluster();
         let leader = cluster.leader(shard);
         ShardStatus {
@@ -37,6 +38,8 @@ impl Admin {
                 shard => cluster.shard(shard).map_or(0, |replica| replica.view().applied.0),
             },
             term: leader.map_or(0, |(_, term)| term.0),
+            moving: record.is_some_and(|record| record.phase == Phase::Moving),
+            leaving: record.map_or_else(Vec::new, |record| record.leaving.iter().map(|node| node.0).collect()),
         }
     }
 }
@@ -47,14 +50,15 @@ impl ClusterAdmin for Admin {
         let cluster = self.city.cluster();
         let meta = cluster.meta();
         let shards = meta.shards.iter().filter(|(shard, _)| **shard != ShardId::META);
-        let mut statuses: Vec<_> = shards.map(|(shard, replicas)| self.shard_status(*shard, replicas)).collect();
+        let mut statuses: Vec<_> =
+            shards.map(|(shard, record)| self.shard_status(*shard, Some(record), &record.replicas)).collect();
         let mut led: BTreeMap<u64, u32> = BTreeMap::new();
         for leader in statuses.iter().filter_map(|status| status.leader) {
             *led.entry(leader).or_default() += 1;
         }
         // The meta group stands first; every node has a replica of it.
         let everywhere: Vec<_> = meta.nodes.keys().copied().collect();
-        statuses.insert(0, self.shard_status(ShardId::META, &everywhere));
+        statuses.insert(0, self.shard_status(ShardId::META, None, &everywhere));
         let nodes = meta.nodes.values().map(|node| NodeStatus {
             id: node.id.0,
             zone: node.zone.clone(),
@@ -62,6 +66,8 @@ impl ClusterAdmin for Admin {
             peer_address: node.peer_address.clone(),
             reachable: node.id == cluster.node() || cluster.is_reachable(node.id),
             shards_led: led.get(&node.id.0).copied().unwrap_or_default(),
+            state: if node.is_leaving { State::Leaving } else { State::Member }.into(),
+            replicas: u32::try_from(meta.replicas_on(node.id)).unwrap_or(u32::MAX),
         });
         let districts = meta.districts.iter();
         Ok(Response::new(ClusterStatus {
@@ -71,7 +77,23 @@ impl ClusterAdmin for Admin {
                 .map(|(name, shard)| DistrictStatus { name: format!("districts/{name}"), shard: shard.0 })
                 .collect(),
             answered_by: cluster.node().0,
+            removed_nodes: meta.removed.keys().map(|node| node.0).collect(),
         }))
+    }
+
+    async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<RemoveNodeResponse>, Status> {
+        let node = request.into_inner().node;
+        if node == 0 {
+            return Err(status::invalid("node", "ids begin with 1"));
+        }
+        self.city.cluster().remove_node(NodeId(node)).await.map_err(|error| match error {
+            MetaError::NotFound { reason } => status::not_found(reason),
+            MetaError::Refused { reason } => status::limit(reason),
+            MetaError::Unavailable { .. } => status::not_leader(error.to_string()),
+            MetaError::Unknown | MetaError::Conflict => status::unknown(error.to_string()),
+        })?;
+        tracing::info!(node, "the node is to leave the cluster");
+        Ok(Response::new(RemoveNodeResponse {}))
     }
 
     async fn list_local_replicas(

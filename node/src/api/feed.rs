@@ -65,8 +65,12 @@ impl FeedService for Feeds {
         let begins =
             cursor::begins(&cursors, from_beginning, &route::shards(&self.city), &self.wanted(&filter).await?)?;
         let mut cursors = BTreeMap::new();
-        for (shard, begin) in begins {
-            cursors.insert(shard, reader::begin(&self.city, shard, begin).map_err(|end| end_status(&end))?);
+        let begun = begins.into_iter().map(|(shard, begin)| async move {
+            reader::begin(&self.city, shard, begin).await.map(|cursor| (shard, cursor))
+        });
+        for begun in futures::future::join_all(begun).await {
+            let (shard, cursor) = begun.map_err(|end| end_status(&end))?;
+            cursors.insert(shard, cursor);
         }
         let (messages, ending, stream) = outlet(MESSAGES_MAX);
         let (city, lifetime) = (self.city.clone(), self.lifetime.clone());

@@ -70,6 +70,21 @@ pub(crate) fn unauthenticated(message: impl Into<String>) -> Status {
     Status::with_error_details(Code::Unauthenticated, message, details("UNAUTHENTICATED"))
 }
 
+/// The cluster can not do without the node that the caller wants to remove.
+pub(crate) fn limit(message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::FailedPrecondition, message, details("LIMIT"))
+}
+
+/// Nobody can be asked to change the cluster; nothing was changed.
+pub(crate) fn not_leader(message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::Unavailable, message, details("NOT_LEADER"))
+}
+
+/// Whether the cluster is changed is not known.
+pub(crate) fn unknown(message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::DeadlineExceeded, message, details("OUTCOME_UNKNOWN"))
+}
+
 /// What the caller asks for belongs to someone else.
 pub(crate) fn forbidden(message: impl Into<String>) -> Status {
     Status::with_error_details(Code::PermissionDenied, message, details("FORBIDDEN"))
@@ -97,9 +112,9 @@ pub(crate) fn too_slow() -> Status {
     Status::with_error_details(Code::Aborted, message, details("TOO_SLOW"))
 }
 
-/// Only nodes with a replica of the shard can serve this.
+/// Only the replicas of the shard know this, and none told this node in time.
 pub(crate) fn no_replica(shard: ShardId) -> Status {
-    let message = format!("{shard} has no replica on this node, use one that has: see ClusterAdmin.GetClusterStatus");
+    let message = format!("no replica of {shard} answers this node: see ClusterAdmin.GetClusterStatus");
     Status::with_error_details(Code::Unavailable, message, details("NO_REPLICA"))
 }
 

@@ -1,9 +1,10 @@
-//! `kvarter cluster`: the cluster as its operators see it.
+//! `kvarter cluster`: the cluster as its operators see it, and which nodes it has.
 
 use std::process::ExitCode;
 
 use kvarter_api::Client;
-use kvarter_api::v1::{ClusterStatus, ListLocalReplicasResponse};
+use kvarter_api::v1::node_status::State;
+use kvarter_api::v1::{ClusterStatus, ListLocalReplicasResponse, ShardStatus};
 use serde_json::{Value as Json, json};
 
 use super::call::Call;
@@ -35,6 +36,30 @@ Replicas of a shard at the same applied index have the same hash.")]
         #[arg(long)]
         hash: bool,
     },
+    /// Change which nodes the cluster has
+    #[command(subcommand)]
+    Node(NodeCommand),
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum NodeCommand {
+    /// Remove a node for ever, after its replicas have moved to other nodes
+    #[command(after_help = "\
+Examples:
+  kvarter cluster node remove 2
+  kvarter cluster status                 how many replicas node 2 still has
+
+Returns once the removal is decided. The node may be down; when it runs, it ends with exit code 3 once it is removed. Neither its
+id nor its data directory can be used again.
+
+To replace a node that lost its disk, first start another one with a new id, an empty data directory and `cluster.join` naming a
+member (`kvarter node --print-sample` has the settings), then remove the old one. It is refused while fewer nodes would be left
+than a shard has replicas.")]
+    Remove {
+        /// Id of the node
+        #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        id: u64,
+    },
 }
 
 impl Call for ClusterCommand {
@@ -58,6 +83,16 @@ impl Call for ClusterCommand {
                 }
                 Ok(ExitCode::SUCCESS)
             }
+            ClusterCommand::Node(NodeCommand::Remove { id }) => {
+                client.remove_node(id).await.map_err(explained)?;
+                if output.is_json() {
+                    output.json(&json!({ "node": id, "leaving": true }))?;
+                } else {
+                    output
+                        .line(&format!("node {id} leaves the cluster: `kvarter cluster status` shows how far it is"))?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }
@@ -76,15 +111,17 @@ fn print_status(status: &ClusterStatus, output: &mut Output) -> std::io::Result<
         status.districts.len(),
         status.answered_by
     ))?;
-    let mut nodes = Table::new(&["NODE", "ZONE", "API", "PEER", "STATE", "LEADS"]);
+    let mut nodes = Table::new(&["NODE", "ZONE", "API", "PEER", "STATE", "REPLICAS", "LEADS"]);
     for node in &status.nodes {
-        let state = if node.reachable { "reachable" } else { "OUT OF REACH" };
+        let reach = if node.reachable { "reachable" } else { "OUT OF REACH" };
+        let leaves = if node.state() == State::Leaving { ", leaving" } else { "" };
         nodes.row([
             node.id.to_string(),
             node.zone.clone(),
             node.api_address.clone(),
             node.peer_address.clone(),
-            state.to_owned(),
+            format!("{reach}{leaves}"),
+            node.replicas.to_string(),
             node.shards_led.to_string(),
         ]);
     }
@@ -93,7 +130,7 @@ fn print_status(status: &ClusterStatus, output: &mut Output) -> std::io::Result<
     let mut shards = Table::new(&["SHARD", "LEADER", "REPLICAS", "TERM", "APPLIED", "DISTRICTS"]);
     for shard in &status.shards {
         let leader = shard.leader.map_or_else(|| "NONE".to_owned(), |leader| leader.to_string());
-        let replicas = shard.replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let replicas = replicas_text(shard);
         let districts = status.districts.iter().filter(|district| district.shard == shard.shard);
         let names: Vec<_> = districts.map(|district| super::target::short(&district.name)).collect();
         shards.row([
@@ -106,6 +143,17 @@ fn print_status(status: &ClusterStatus, output: &mut Output) -> std::io::Result<
         ]);
     }
     output.table(&shards)
+}
+
+/// `1,2,4` and, while replicas move, from where: `1,2,4 (from 3)`.
+fn replicas_text(shard: &ShardStatus) -> String {
+    let list = |nodes: &[u64]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let replicas = list(&shard.replicas);
+    match (shard.moving, shard.leaving.as_slice()) {
+        (false, _) => replicas,
+        (true, []) => format!("{replicas} (moving)"),
+        (true, leaving) => format!("{replicas} (from {})", list(leaving)),
+    }
 }
 
 /// The first names, and how many more there are: a row stays a line.
@@ -131,6 +179,8 @@ fn status_json(status: &ClusterStatus) -> Json {
             "api_address": node.api_address,
             "peer_address": node.peer_address,
             "reachable": node.reachable,
+            "leaving": node.state() == State::Leaving,
+            "replicas": node.replicas,
             "shards_led": node.shards_led,
         })
     });
@@ -139,6 +189,8 @@ fn status_json(status: &ClusterStatus) -> Json {
             "shard": shard.shard,
             "leader": shard.leader,
             "replicas": shard.replicas,
+            "moving": shard.moving,
+            "leaving": shard.leaving,
             "term": shard.term,
             "applied_index": shard.applied_index,
         })
@@ -150,6 +202,7 @@ fn status_json(status: &ClusterStatus) -> Json {
         "nodes": nodes.collect::<Vec<_>>(),
         "shards": shards.collect::<Vec<_>>(),
         "districts": districts.collect::<Vec<_>>(),
+        "removed_nodes": status.removed_nodes,
     })
 }
 
@@ -193,7 +246,7 @@ fn replicas_json(replicas: &ListLocalReplicasResponse) -> Json {
 
 #[cfg(test)]
 mod tests {
-    use kvarter_api::v1::{NodeStatus, ShardStatus};
+    use kvarter_api::v1::NodeStatus;
 
     use super::*;
 
@@ -202,6 +255,17 @@ mod tests {
         assert_eq!(first_of(&["a", "b"]), "a,b");
         assert_eq!(first_of(&["a", "b", "c", "d", "e", "f", "g", "h"]), "a,b,c,d,e,f and 2 more");
         assert_eq!(first_of(&[""; 0]), "");
+    }
+
+    #[test]
+    fn a_shard_that_moves_says_from_where() {
+        let mut shard =
+            ShardStatus { replicas: vec![1, 2, 4], moving: true, leaving: vec![3], ..ShardStatus::default() };
+        assert_eq!(replicas_text(&shard), "1,2,4 (from 3)");
+        shard.leaving.clear();
+        assert_eq!(replicas_text(&shard), "1,2,4 (moving)");
+        shard.moving = false;
+        assert_eq!(replicas_text(&shard), "1,2,4");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::config::SAMPLE;
+use crate::node::NodeError;
 use crate::{Config, Node, StopSignals};
 
 const EXAMPLES: &str = "\
@@ -16,7 +17,14 @@ Examples:
   KVARTER_NODE__ID=2 kvarter node --config node.toml a setting from the environment wins
 
 SIGTERM and SIGINT drain the node: it turns unready, sends its streams and leaderships away, and exits with 0.
-A second signal stops it at once.";
+A second signal stops it at once.
+
+A node that is in `cluster.initial` forms the cluster with the others there. Any other asks the members in `cluster.join` to
+be admitted, under an id that no node ever had; it is then given replicas. Remove a node with `kvarter cluster node remove ID`:
+when it hears that it was removed, it ends with exit code 3, and does so at every later start.";
+
+/// The node was removed from its cluster: starting it again is of no use.
+const REMOVED: u8 = 3;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -41,9 +49,15 @@ pub(super) fn run(arguments: NodeArguments) -> anyhow::Result<ExitCode> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let config = Config::load(&file, environment)?;
-    super::runtime()?.block_on(async {
+    let ended = super::runtime()?.block_on(async {
         let signals = StopSignals::listen(arguments.stop_with_stdin).context("signals can not be received")?;
-        anyhow::Ok(Node::run(config, signals).await?)
+        anyhow::Ok(Node::run(config, signals).await)
     })?;
-    Ok(ExitCode::SUCCESS)
+    match ended {
+        Err(error @ NodeError::Removed { .. }) => {
+            writeln!(std::io::stderr(), "error: {error}")?;
+            Ok(ExitCode::from(REMOVED))
+        }
+        ended => Ok(ended.map(|()| ExitCode::SUCCESS)?),
+    }
 }

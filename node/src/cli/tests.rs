@@ -21,6 +21,7 @@ fn the_documented_commands_are_understood() {
         "kvarter node --print-sample",
         "kvarter cluster status --json",
         "kvarter cluster replicas --hash --endpoint localhost:1,localhost:2",
+        "kvarter cluster node remove 2",
         "kvarter twin get harbour/lamp-1 --stale 2s",
         "kvarter twin list --kind luminaire --profile client.toml",
         "kvarter twin set harbour/lamp-1 level=40 --if-version 3",
@@ -41,6 +42,7 @@ fn the_documented_commands_are_understood() {
 fn wrong_usage_is_told_before_anything_is_called() {
     for line in [
         "kvarter node",
+        "kvarter cluster node remove 0",
         "kvarter twin get lamp-1",
         "kvarter twin set harbour/lamp-1",
         "kvarter twin set harbour/lamp-1 level",

@@ -11,8 +11,10 @@ use super::{ConfigError, SAMPLE};
 const VARIABLE_PREFIX: &str = "KVARTER_NODE__";
 
 /// Keys whose value in the sample is an example and no default.
-const REQUIRED: [&str; 8] =
-    ["id", "data_dir", "peer.address", "api.address", "tls.ca", "tls.certificate", "tls.key", "cluster.initial"];
+const REQUIRED: [&str; 7] = ["id", "data_dir", "peer.address", "api.address", "tls.ca", "tls.certificate", "tls.key"];
+
+/// Lists whose value in the sample is an example, too; they are empty where they are not given.
+const EMPTY_UNLESS_GIVEN: [&str; 2] = ["initial", "join"];
 
 /// The defaults, overridden by `text`, overridden by `environment`. `source` names the text in errors.
 pub(super) fn merge(
@@ -42,6 +44,11 @@ pub(super) fn merge(
         }
     }
     let mut merged = sample;
+    if let Some(cluster) = merged.get_mut("cluster").and_then(Value::as_table_mut) {
+        for key in EMPTY_UNLESS_GIVEN {
+            cluster.insert(key.to_owned(), Value::Array(Vec::new()));
+        }
+    }
     overlay(&mut merged, given);
     Ok(merged)
 }

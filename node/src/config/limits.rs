@@ -86,7 +86,16 @@ pub(super) fn check_together(config: &Config) -> Result<(), ConfigError> {
     if ids.len() != cluster.initial.len() {
         return unfit("`cluster.initial` names an id twice".to_owned());
     }
-    if cluster.replication_factor > ids.len() {
+    if !ids.contains(&config.id) && cluster.join.is_empty() {
+        return unfit(format!(
+            "node {} is not in `cluster.initial`, so it has to join: name members in `cluster.join`, as host:port",
+            config.id
+        ));
+    }
+    if let Some(address) = cluster.join.iter().find(|address| !is_address(address)) {
+        return unfit(format!("\"{address}\" in `cluster.join` must be host:port"));
+    }
+    if ids.contains(&config.id) && cluster.replication_factor > ids.len() {
         return unfit(format!(
             "`cluster.replication_factor` is {}, but `cluster.initial` has {} nodes",
             cluster.replication_factor,

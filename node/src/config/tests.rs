@@ -108,11 +108,25 @@ fn values_that_do_not_fit_together_are_refused() {
         ("KVARTER_NODE__CLUSTER__ELECTION_TIMEOUT_MAX_MS", "300"),
         ("KVARTER_NODE__CLUSTER__REPLICATION_FACTOR", "2"),
         ("KVARTER_NODE__CLUSTER__INITIAL", "[{ id = 1, peer_address = 'a:1' }, { id = 1, peer_address = 'b:1' }]"),
-        ("KVARTER_NODE__CLUSTER__INITIAL", "[{ id = 1, peer_address = 'a' }]"),
+        ("KVARTER_NODE__CLUSTER__INITIAL", "[{ id = 2, peer_address = 'a' }]"),
+        ("KVARTER_NODE__CLUSTER__JOIN", "['a']"),
     ];
     for (variable, value) in cases {
         assert!(refusal(MINIMAL, &[(variable, value)]).starts_with("settings do not fit"), "{variable} {value}");
     }
+}
+
+#[test]
+fn a_node_that_does_not_form_the_cluster_joins_it() {
+    let joining = MINIMAL.lines().filter(|line| !line.starts_with("cluster."));
+    let joining = joining.chain(["cluster.join = [\"a:1\", \"b:1\"]"]).collect::<Vec<_>>().join("\n");
+    let config = load(&joining, &[]).expect("valid");
+    assert_eq!(
+        (config.cluster.initial.len(), config.cluster.join.as_slice()),
+        (0, ["a:1".to_owned(), "b:1".to_owned()].as_slice())
+    );
+    let refused = refusal(MINIMAL, &[("KVARTER_NODE__ID", "7")]);
+    assert!(refused.contains("node 7 is not in `cluster.initial`, so it has to join"), "{refused}");
 }
 
 #[test]

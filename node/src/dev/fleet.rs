@@ -84,8 +84,9 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts a process of `program` for each node of `home`. `kill` ends them at once when they are to stop.
-    pub(super) fn start(home: &Home, program: &Path, kill: &CancellationToken) -> Self {
+    /// Starts a process of `program` for each node of `home`, through `launcher` where there is one. `kill` ends them at once when
+    /// they are to stop.
+    pub(super) fn start(home: &Home, program: &Path, launcher: Option<&Path>, kill: &CancellationToken) -> Self {
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
         let stop = CancellationToken::new();
         let mut supervisors = JoinSet::new();
@@ -93,6 +94,7 @@ impl Fleet {
             let supervisor = Supervisor {
                 node,
                 program: program.to_owned(),
+                launcher: launcher.map(Path::to_owned),
                 settings: home.node_settings(node),
                 log: home.node_log(node),
                 changes: sender.clone(),

@@ -20,6 +20,9 @@ pub use authority::Authority;
 /// Most nodes of a development cluster.
 pub(super) const NODES_MAX: u64 = 7;
 
+/// Further nodes that have a certificate, and may join: the authority is gone when they come.
+const SPARES: usize = 2;
+
 /// Who `kvarter dev` is to the cluster: `client:dev`.
 const CLIENT_NAME: &str = "dev";
 
@@ -51,7 +54,7 @@ impl Home {
             clean(&dir).with_context(|| format!("can not clean {}", dir.display()))?;
         }
         let addresses = load_addresses(&dir, options).context("can not choose the ports")?;
-        issue_certificates(&dir, addresses.len() as u64).context("can not make the certificates")?;
+        issue_certificates(&dir, &addresses).context("can not make the certificates")?;
         let home = Self { dir, addresses, _lock: lock };
         settings::write(&home, options.shards).context("can not write the nodes' settings")?;
         Ok(home)
@@ -174,7 +177,7 @@ fn load_addresses(dir: &Path, options: &HomeOptions<'_>) -> anyhow::Result<Vec<N
 }
 
 /// All certificates come into being together, since the authority is gone afterwards.
-fn issue_certificates(dir: &Path, nodes: u64) -> anyhow::Result<()> {
+fn issue_certificates(dir: &Path, addresses: &[NodeAddresses]) -> anyhow::Result<()> {
     let certificates = dir.join(CERTIFICATES);
     if certificates.exists() {
         return Ok(());
@@ -185,10 +188,16 @@ fn issue_certificates(dir: &Path, nodes: u64) -> anyhow::Result<()> {
     }
     std::fs::create_dir(&fresh)?;
     let authority = Authority::new()?;
-    for id in 1..=nodes {
-        write_identity(&fresh, &format!("node{id}"), &authority.node(NodeId(id))?)?;
+    // Spare identities, for nodes that join: they are reached on loopback alone.
+    let spares = std::iter::repeat_n(None, SPARES);
+    for (id, addresses) in (1..).zip(addresses.iter().map(Some).chain(spares)) {
+        let hosts = addresses.map(|addresses| addresses.all().map(|address| address.ip()));
+        let identity = authority.node_at(NodeId(id), hosts.as_ref().map_or(&[], |hosts| &hosts[..]))?;
+        write_identity(&fresh, &format!("node{id}"), &identity)?;
     }
     write_identity(&fresh, "client", &authority.client(CLIENT_NAME)?)?;
+    // Nobody gets in with it; that drills can see.
+    write_identity(&fresh, "expired", &authority.expired_client(CLIENT_NAME)?)?;
     std::fs::rename(&fresh, &certificates)?;
     Ok(())
 }

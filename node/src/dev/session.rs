@@ -53,9 +53,15 @@ pub(super) struct Ending {
 }
 
 impl Session {
-    /// Starts the processes. `program` is this program's own file.
-    pub(super) fn start(home: Home, program: &Path, ending: Ending, interrupts: Interrupts) -> Self {
-        let fleet = Fleet::start(&home, program, &interrupts.kill);
+    /// Starts the processes, through `launcher` where there is one. `program` is this program's own file.
+    pub(super) fn start(
+        home: Home,
+        program: &Path,
+        launcher: Option<&Path>,
+        ending: Ending,
+        interrupts: Interrupts,
+    ) -> Self {
+        let fleet = Fleet::start(&home, program, launcher, &interrupts.kill);
         let mut ticks = interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {

@@ -1,9 +1,9 @@
 //! Counts how often the shards' leaders change: many are the sign of a cluster that is not at rest.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use kvarter_actors::City;
-use kvarter_cluster::{Leadership, NodeId, ShardId};
+use kvarter_actors::{City, ShardState};
+use kvarter_cluster::{Leadership, NodeId, ShardHandle, ShardId};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
 use tokio::sync::watch;
@@ -17,20 +17,20 @@ pub(crate) async fn count_leader_changes(meter: Meter, city: City, stop: Cancell
         .with_description("Leader changes seen by this node's replica, the first leader included")
         .build();
     let mut replicas = city.cluster().shards();
-    let mut counted = BTreeSet::new();
+    let mut counted: BTreeMap<ShardId, ShardHandle<ShardState>> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
-        let fresh: Vec<_> = {
-            let replicas = replicas.borrow_and_update();
-            let fresh = replicas.iter().filter(|(id, _)| !counted.contains(*id));
-            fresh.map(|(id, replica)| (*id, replica.leadership())).collect()
-        };
-        for (id, leadership) in fresh {
-            counted.insert(id);
-            tasks.spawn(count(changes.clone(), id, leadership));
+        let placed = replicas.borrow_and_update().clone();
+        for (id, replica) in &placed {
+            // A replica may have left this node and come back.
+            if !counted.get(id).is_some_and(|before| before.is_same(replica)) {
+                tasks.spawn(count(changes.clone(), *id, replica.leadership()));
+            }
         }
+        counted = placed;
         tokio::select! {
             () = stop.cancelled() => break,
+            Some(_) = tasks.join_next() => {}
             changed = replicas.changed() => if changed.is_err() { break },
         }
     }

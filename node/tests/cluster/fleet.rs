@@ -1,6 +1,6 @@
 //! Three node processes that a test starts, kills and asks.
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(crate) struct Fleet {
     processes: BTreeMap<u64, Child>,
     client: Client,
     home: Home,
+    /// Addresses of the nodes that joined later.
+    joined: BTreeMap<u64, String>,
     _dir: TempDir,
 }
 
@@ -43,7 +45,7 @@ impl Fleet {
             processes.insert(node, spawn(&home, node));
         }
         let client = connected(client_config(&home, &home.client_profile())).await;
-        let fleet = Self { processes, client, home, _dir: dir };
+        let fleet = Self { processes, client, home, joined: BTreeMap::new(), _dir: dir };
         fleet.formed().await;
         fleet
     }
@@ -55,7 +57,8 @@ impl Fleet {
 
     /// A client of one node.
     pub(crate) fn only(&self, node: u64) -> Client {
-        self.client.only(&self.home.addresses(NodeId(node)).api.to_string()).unwrap()
+        let first = || self.home.addresses(NodeId(node)).api.to_string();
+        self.client.only(&self.joined.get(&node).cloned().unwrap_or_else(first)).unwrap()
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
@@ -86,6 +89,52 @@ impl Fleet {
     /// Asks the process to end, and returns how it ended.
     pub(crate) async fn terminate(&mut self, node: u64) -> ExitStatus {
         terminate(self.processes.remove(&node).expect("the node runs")).await
+    }
+
+    /// Starts a further node, which joins by the first ones.
+    pub(crate) fn join(&mut self, node: u64) {
+        let settings = std::fs::read_to_string(self.home.node_settings(NodeId(1))).unwrap();
+        let mut settings: toml::Table = settings.parse().unwrap();
+        // All are held until all are drawn, so that no two are the same.
+        let listeners = ["peer", "api", "admin"].map(|port| (port, TcpListener::bind("127.0.0.1:0").unwrap()));
+        for (port, listener) in &listeners {
+            let address = listener.local_addr().unwrap().to_string();
+            let port = settings[*port].as_table_mut().unwrap();
+            port.insert("listen".to_owned(), address.clone().into());
+            if port.contains_key("address") {
+                port.insert("address".to_owned(), address.into());
+            }
+        }
+        let members = NODES.map(|member| self.home.addresses(NodeId(member)).peer.to_string());
+        settings.insert("id".to_owned(), i64::try_from(node).unwrap().into());
+        settings.insert("zone".to_owned(), format!("zone-{node}").into());
+        settings.insert("data_dir".to_owned(), self.home.node_data(NodeId(node)).display().to_string().into());
+        let cluster = settings["cluster"].as_table_mut().unwrap();
+        cluster.remove("initial");
+        cluster.insert("join".to_owned(), members.to_vec().into());
+        let certificates = settings["tls"].as_table_mut().unwrap();
+        for key in ["certificate", "key"] {
+            let file = certificates[key].as_str().unwrap().replace("node1", &format!("node{node}"));
+            certificates.insert(key.to_owned(), file.into());
+        }
+        let api = settings["api"]["address"].as_str().unwrap().to_owned();
+        std::fs::write(self.home.node_settings(NodeId(node)), toml::to_string(&settings).unwrap()).unwrap();
+        drop(listeners);
+        self.joined.insert(node, api);
+        self.processes.insert(node, spawn(&self.home, node));
+    }
+
+    /// Runs a command of the program against the cluster, which must succeed.
+    pub(crate) async fn command(&self, arguments: &[&str]) {
+        let run = kvarter().args(arguments).arg("--profile").arg(self.home.client_profile()).output();
+        let output = timeout(PATIENCE, run).await.expect("it ends").unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Waits for a process that ends by itself.
+    pub(crate) async fn ended(&mut self, node: u64) -> ExitStatus {
+        let mut process = self.processes.remove(&node).expect("the node runs");
+        timeout(PATIENCE, process.wait()).await.expect("the node ends").unwrap()
     }
 
     /// Starts a node that was killed or has ended.
@@ -125,7 +174,8 @@ impl Fleet {
     }
 
     fn logs(&self) -> String {
-        NODES.map(|node| last_lines(node, &self.home.node_log(NodeId(node)))).join("\n")
+        let nodes = NODES.into_iter().chain(self.joined.keys().copied());
+        nodes.map(|node| last_lines(node, &self.home.node_log(NodeId(node)))).collect::<Vec<_>>().join("\n")
     }
 }
 

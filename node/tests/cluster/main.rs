@@ -9,6 +9,7 @@ mod feed;
 mod fleet;
 mod history;
 mod identity;
+mod members;
 mod metrics;
 mod node_loss;
 mod replicas;

@@ -30,5 +30,5 @@ async fn the_city_goes_on_when_a_node_is_killed_and_when_it_returns() {
         sensors.check_twins(&fleet.only(node)).await;
     }
     feed::check(fleet.client(), &cursors, &sensors.observations()).await;
-    replicas::check_equal(&fleet).await;
+    replicas::check_equal(&fleet, &NODES).await;
 }

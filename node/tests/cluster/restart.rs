@@ -26,5 +26,5 @@ async fn what_was_acknowledged_survives_the_death_of_all_nodes() {
     sensors.acknowledged().await;
     sensors.check_twins(fleet.client()).await;
     feed::check(fleet.client(), &cursors, &sensors.observations()).await;
-    replicas::check_equal(&fleet).await;
+    replicas::check_equal(&fleet, &NODES).await;
 }

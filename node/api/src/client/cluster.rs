@@ -4,7 +4,9 @@ use super::call::Repeat;
 use super::{ANSWER_BYTES_MAX, Client};
 use crate::error::ApiError;
 use crate::v1::cluster_admin_client::ClusterAdminClient;
-use crate::v1::{ClusterStatus, GetClusterStatusRequest, ListLocalReplicasRequest, ListLocalReplicasResponse};
+use crate::v1::{
+    ClusterStatus, GetClusterStatusRequest, ListLocalReplicasRequest, ListLocalReplicasResponse, RemoveNodeRequest,
+};
 
 impl Client {
     /// The cluster as the answering node sees it.
@@ -16,6 +18,15 @@ impl Client {
                 .await
         })
         .await
+    }
+
+    /// Removes a node, for ever; its replicas move first. Returns once that is decided.
+    pub async fn remove_node(&self, node: u64) -> Result<(), ApiError> {
+        let request = RemoveNodeRequest { node };
+        let removed = self.call(Repeat::IdempotentWrite, request, |channel, request| async move {
+            ClusterAdminClient::new(channel).remove_node(request).await
+        });
+        removed.await.map(|_removed| ())
     }
 
     /// The replicas on the answering node; choose it with [`Client::only`]. `with_hash` reads the whole state.

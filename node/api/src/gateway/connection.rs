@@ -1,5 +1,7 @@
 //! One connection of a gateway stream to one node.
 
+use std::error::Error;
+
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -48,14 +50,14 @@ impl Connection {
 
     async fn open_at(client: &Client, id: EndpointId, stream: &str) -> Result<Self, ApiError> {
         let address = client.endpoints().address(id);
-        let unreachable = |error: tonic::transport::Error| ApiError::NotApplied {
+        let unreachable = |error: &dyn Error| ApiError::NotApplied {
             reason: None,
-            message: format!("{address} can not be reached: {}", innermost(&error)),
+            message: format!("{address} can not be reached: {}", innermost(error)),
             retry_after: None,
         };
-        let channel = client.endpoints().dial(id).await.map_err(unreachable)?;
+        let channel = client.endpoints().dial(id).await.map_err(|error| unreachable(&error))?;
         let mut grpc = Grpc::new(channel);
-        grpc.ready().await.map_err(unreachable)?;
+        grpc.ready().await.map_err(|error| unreachable(&error))?;
         let (to_node, frames) = mpsc::channel(FRAMES_MAX);
         to_node.try_send(Frame::open(stream.to_owned(), client.config().criticality)).expect("a new channel has room");
         let request = Request::new(ReceiverStream::new(frames));
@@ -72,8 +74,8 @@ impl Connection {
 }
 
 /// What went wrong in the end: the errors around it only say *transport error*.
-fn innermost(error: &tonic::transport::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
+fn innermost(error: &dyn Error) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }

@@ -1,19 +1,20 @@
 //! Reads the feed of one shard for one subscriber: retries, gaps, and how long a slow subscriber is waited for.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_request};
-use kvarter_actors::{CallContext, City, CityFeed, DeviceNumber, FeedEntry, ShardState, StreamId};
+use kvarter_actors::{CallContext, City, CityFeed, DeviceNumber, FeedBounds, FeedEntry, ShardState, StreamId};
 use kvarter_api::v1::{FeedMessage, Gap};
-use kvarter_cluster::{LogIndex, ShardHandle, ShardId};
+use kvarter_cluster::{LogIndex, ShardId, View};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::cursor::{Begin, Cursor};
 use super::filter::Filter;
 use super::identities::Identities;
-use super::translation::{Lookup, Translation, devices_of};
+use super::translation::{Lookup, Translation, devices_of, streams_of};
 use crate::api::ask;
 
 /// A cursor that moved is told at least as often, also when the filter holds everything back.
@@ -24,6 +25,10 @@ const SLOW_WAIT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// For asking another replica about devices.
 const IDENTITY_DEADLINE: Duration = Duration::from_secs(2);
+/// A replica here tells the feed's end if it is no older.
+const END_STALENESS_MAX: Duration = Duration::from_secs(1);
+/// For asking the replicas what they keep; one that is down costs so long.
+const BOUNDS_DEADLINE: Duration = Duration::from_millis(500);
 const IDENTITIES_MAX: u32 = 1_000;
 /// Names and kinds never change, so that any replica's word will do.
 const IDENTITY_STALENESS_MAX_MS: u32 = 60_000;
@@ -35,7 +40,7 @@ pub(crate) enum ReaderEnd {
     Lost,
     /// The subscriber did not take its messages in time.
     TooSlow,
-    /// Where the feed begins or ends is known only to nodes with a replica, and this one has none.
+    /// No replica told where the feed begins or ends.
     NoReplica { shard: ShardId },
 }
 
@@ -104,7 +109,7 @@ impl<'a> Reader<'a> {
 
     /// Moves on to the first entry that is kept, and tells the gap before it if there is one.
     async fn jump_to_first_kept(&mut self) -> Result<(), ReaderEnd> {
-        let (from, to) = (self.cursor, first_kept(&replica(self.city, self.shard)?));
+        let (from, to) = (self.cursor, first_kept(self.city, self.shard).await?);
         if to.index <= from.after() {
             return Ok(());
         }
@@ -114,8 +119,22 @@ impl<'a> Reader<'a> {
     }
 
     async fn pass_on(&mut self, entries: &[FeedEntry], through: LogIndex) -> Result<(), ReaderEnd> {
-        self.learn(entries).await;
-        let (messages, cursor) = self.translate(entries);
+        // A replica here that is behind the entries does not know all that they are about.
+        let replica = self.city.cluster().shard(self.shard);
+        let view = replica.map(|replica| replica.view()).filter(|view| view.applied >= through);
+        self.learn(entries, view.as_deref()).await;
+        let streams = match &view {
+            Some(_) => BTreeMap::new(),
+            None => self.ask_for_streams(entries).await,
+        };
+        let stream_devices = |stream: &[u8]| match &view {
+            Some(view) => {
+                let stream = StreamId::from_message(stream).and_then(|id| view.state.stream(id));
+                stream.map_or_else(Vec::new, |stream| stream.devices.iter().map(|device| device.0).collect())
+            }
+            None => streams.get(stream).cloned().unwrap_or_default(),
+        };
+        let (messages, cursor) = self.translate(entries, &stream_devices);
         self.cursor = cursor.max(Cursor::behind(through));
         for message in messages {
             self.send(message).await?;
@@ -123,15 +142,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn translate(&mut self, entries: &[FeedEntry]) -> (Vec<FeedMessage>, Cursor) {
+    fn translate(
+        &mut self,
+        entries: &[FeedEntry],
+        stream_devices: &dyn Fn(&[u8]) -> Vec<u32>,
+    ) -> (Vec<FeedMessage>, Cursor) {
         let catalog = self.city.catalog().borrow().clone();
-        let view = self.city.cluster().shard(self.shard).map(|replica| replica.view());
-        let stream_devices = |stream: &[u8]| {
-            let stream = StreamId::from_message(stream).and_then(|id| view.as_ref()?.state.stream(id));
-            stream.map_or_else(Vec::new, |stream| stream.devices.iter().map(|device| device.0).collect())
-        };
-        let lookup =
-            Lookup { shard: self.shard, filter: self.filter, catalog: &catalog, stream_devices: &stream_devices };
+        let lookup = Lookup { shard: self.shard, filter: self.filter, catalog: &catalog, stream_devices };
         let mut translation = Translation::new(lookup, &mut self.identities, self.cursor);
         entries.iter().for_each(|entry| translation.add(entry));
         translation.finish()
@@ -139,14 +156,13 @@ impl<'a> Reader<'a> {
 
     /// Learns the names of the devices in `entries`: from the replica here, else from another one. Devices that no
     /// replica names are retired, and facts about them are left out.
-    async fn learn(&mut self, entries: &[FeedEntry]) {
+    async fn learn(&mut self, entries: &[FeedEntry], view: Option<&View<ShardState>>) {
         let catalog = self.city.catalog().borrow().clone();
-        let view = self.city.cluster().shard(self.shard).map(|replica| replica.view());
         for device in entries.iter().flat_map(|entry| devices_of(&entry.facts)) {
             if self.identities.knows(device) {
                 continue;
             }
-            match &view {
+            match view {
                 Some(view) => {
                     if let Some((name, kind)) = view.state.identity(DeviceNumber(device)) {
                         self.identities.learn(device, name, kind, &catalog, self.filter);
@@ -175,6 +191,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The devices of the streams in `entries`, from another replica. A stream that none knows has none.
+    async fn ask_for_streams(&self, entries: &[FeedEntry]) -> BTreeMap<Vec<u8>, Vec<u32>> {
+        let mut devices = BTreeMap::new();
+        for stream in entries.iter().flat_map(|entry| streams_of(&entry.facts)) {
+            if devices.contains_key(stream) {
+                continue;
+            }
+            let read = message::ReadStream { stream: stream.to_vec().into() };
+            let context = CallContext { deadline: IDENTITY_DEADLINE, traceparent: String::new(), criticality: None };
+            if let Ok(Reply::StreamRead(read)) =
+                ask::try_ask(self.city, self.shard, shard_request::Request::ReadStream(read), context).await
+            {
+                devices.insert(stream.to_vec(), read.devices);
+            }
+        }
+        devices
+    }
+
     fn bare_message(&self) -> FeedMessage {
         let next = Some(self.cursor.to_public(self.shard));
         FeedMessage { shard: self.shard.0, next, ..FeedMessage::default() }
@@ -195,19 +229,26 @@ impl<'a> Reader<'a> {
 }
 
 /// The cursor with which `begin` means to go on.
-pub(crate) fn begin(city: &City, shard: ShardId, begin: Begin) -> Result<Cursor, ReaderEnd> {
+pub(crate) async fn begin(city: &City, shard: ShardId, begin: Begin) -> Result<Cursor, ReaderEnd> {
     match begin {
         Begin::Behind(cursor) => Ok(cursor),
-        Begin::FirstKept => Ok(first_kept(&replica(city, shard)?)),
-        Begin::End => Ok(Cursor::behind(replica(city, shard)?.view().applied)),
+        Begin::FirstKept => first_kept(city, shard).await,
+        Begin::End => {
+            let replica = city.cluster().shard(shard);
+            let fresh = replica.filter(|replica| replica.staleness().is_some_and(|age| age <= END_STALENESS_MAX));
+            Ok(Cursor::behind(match fresh {
+                Some(replica) => replica.view().applied,
+                None => bounds(city, shard).await?.applied,
+            }))
+        }
     }
 }
 
-/// Before the first entry that this replica keeps.
-fn first_kept(replica: &ShardHandle<ShardState>) -> Cursor {
-    Cursor::behind(LogIndex(replica.first_index().0.saturating_sub(1)))
+/// Before the first entry that any replica keeps: one that came by snapshot keeps fewer than the others.
+async fn first_kept(city: &City, shard: ShardId) -> Result<Cursor, ReaderEnd> {
+    Ok(Cursor::behind(LogIndex(bounds(city, shard).await?.first.0.saturating_sub(1))))
 }
 
-fn replica(city: &City, shard: ShardId) -> Result<ShardHandle<ShardState>, ReaderEnd> {
-    city.cluster().shard(shard).ok_or(ReaderEnd::NoReplica { shard })
+async fn bounds(city: &City, shard: ShardId) -> Result<FeedBounds, ReaderEnd> {
+    city.feed_bounds(shard, BOUNDS_DEADLINE).await.map_err(|_failure| ReaderEnd::NoReplica { shard })
 }

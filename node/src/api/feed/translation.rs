@@ -196,6 +196,15 @@ fn quality(mark: ReadingMark) -> Quality {
     twin::quality_to_public(mark.quality().into())
 }
 
+/// The streams that opened or closed in `facts`.
+pub(crate) fn streams_of(facts: &message::Facts) -> impl Iterator<Item = &[u8]> {
+    facts.facts.iter().filter_map(|logged| match &logged.fact {
+        Some(Logged::StreamOpened(opened)) => Some(opened.stream.as_ref()),
+        Some(Logged::StreamClosed(closed)) => Some(closed.stream.as_ref()),
+        _ => None,
+    })
+}
+
 /// The devices that the facts of `entry` are about, as often as they are.
 pub(crate) fn devices_of(facts: &message::Facts) -> impl Iterator<Item = u32> {
     facts.facts.iter().filter_map(|logged| logged.fact.as_ref()).flat_map(|logged| {

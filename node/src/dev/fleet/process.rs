@@ -22,6 +22,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Supervisor {
     pub(super) node: NodeId,
     pub(super) program: PathBuf,
+    /// Called with the node's number and the command line, which it becomes; `None`: the process is started as it is.
+    pub(super) launcher: Option<PathBuf>,
     pub(super) settings: PathBuf,
     pub(super) log: PathBuf,
     pub(super) changes: mpsc::Sender<ProcessChange>,
@@ -56,7 +58,15 @@ impl Supervisor {
 
     fn start(&self) -> io::Result<Life> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut child = Command::new(&self.program)
+        let mut command = match &self.launcher {
+            None => Command::new(&self.program),
+            Some(launcher) => {
+                let mut command = Command::new(launcher);
+                command.arg(self.node.0.to_string()).arg(&self.program);
+                command
+            }
+        };
+        let mut child = command
             .args(["node", "--stop-with-stdin", "--config"])
             .arg(&self.settings)
             .stdin(Stdio::piped())

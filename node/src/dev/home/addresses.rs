@@ -23,7 +23,7 @@ pub struct NodeAddresses {
 }
 
 impl NodeAddresses {
-    fn all(&self) -> [SocketAddr; 3] {
+    pub(super) fn all(&self) -> [SocketAddr; 3] {
         [self.api, self.peer, self.admin]
     }
 }
@@ -35,9 +35,14 @@ pub(super) fn choose(nodes: usize, random: &dyn Random) -> io::Result<Vec<NodeAd
     (0..nodes).map(|_| Ok(NodeAddresses { api: next()?, peer: next()?, admin: next()? })).collect()
 }
 
-/// The first of `nodes`' addresses on which something else listens.
+/// The first of `nodes`' addresses on which something else listens. Addresses that a launcher gives to the nodes alone are not
+/// this program's to try.
 pub(super) fn occupied(nodes: &[NodeAddresses]) -> Option<SocketAddr> {
-    nodes.iter().flat_map(NodeAddresses::all).find(|address| TcpListener::bind(address).is_err())
+    let is_taken = |address: &SocketAddr| match TcpListener::bind(address) {
+        Ok(_) => false,
+        Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
+    };
+    nodes.iter().flat_map(NodeAddresses::all).find(is_taken)
 }
 
 fn free_address(random: &dyn Random, taken: &mut BTreeSet<u16>) -> io::Result<SocketAddr> {

@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::geteuid;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-const TOOLS: [&str; 4] = ["mkfs.ext4", "mount", "umount", "xfs_io"];
+use super::HostUnable;
+use crate::tool::{ToolFailed, run};
+
+const TOOLS: [&str; 5] = ["fsfreeze", "mkfs.ext4", "mount", "umount", "xfs_io"];
 const IMAGE_SUFFIX: &str = ".ext4";
 /// Written and not synced before a cut; afterwards its bytes must be gone.
 const WITNESS: &str = "written-before-the-cut";
@@ -23,17 +25,8 @@ const WITNESS_BYTES: [u8; 512] = [0x5a; 512];
 /// How long a file system may be in use after its node's process has gone.
 const UNMOUNT_MAX: Duration = Duration::from_secs(5);
 const UNMOUNT_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Why power cuts can not be rehearsed on this host.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HostUnable {
-    #[error("mounting disks needs root")]
-    NotRoot,
-    #[error("there are no loop devices")]
-    NoLoopDevices,
-    #[error("{tool} is not installed")]
-    ToolMissing { tool: &'static str },
-}
+/// A write that takes so long is stuck.
+const FREEZE_PROOF: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
@@ -41,8 +34,8 @@ pub enum DiskError {
     NotMounted { node: u64, data: PathBuf },
     #[error("{} holds data, which a disk would hide; choose another directory", directory.display())]
     DirectoryInUse { directory: PathBuf },
-    #[error("{command}: {said}")]
-    ToolFailed { command: String, said: String },
+    #[error(transparent)]
+    Tool(#[from] ToolFailed),
     #[error("the disk of node {node} was cut, and yet kept what was not synced")]
     CutWithoutEffect { node: u64 },
     #[error("can not use {}", path.display())]
@@ -55,24 +48,14 @@ pub struct Disks {
     data: PathBuf,
 }
 
-/// Says why this host can not rehearse power cuts, if it can not.
-pub fn host_unable() -> Option<HostUnable> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has_tool = |tool: &str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
-    unable(geteuid().is_root(), Path::new("/dev/loop-control").exists(), has_tool)
-}
-
-fn unable(is_root: bool, has_loop_devices: bool, has_tool: impl Fn(&str) -> bool) -> Option<HostUnable> {
-    if !is_root {
-        return Some(HostUnable::NotRoot);
-    }
-    if !has_loop_devices {
-        return Some(HostUnable::NoLoopDevices);
-    }
-    TOOLS.into_iter().find(|tool| !has_tool(tool)).map(|tool| HostUnable::ToolMissing { tool })
-}
-
 impl Disks {
+    /// Says why this host can not give nodes disks of their own, if it can not.
+    pub fn host_unable() -> Option<HostUnable> {
+        super::unable_as_root(&TOOLS).or_else(|| {
+            (!Path::new("/dev/loop-control").exists()).then_some(HostUnable::Lacks { what: "loop devices" })
+        })
+    }
+
     /// Of the cluster in `data`, which needs not exist yet.
     pub fn of(data: &Path) -> Self {
         Self { data: data.to_owned() }
@@ -139,7 +122,8 @@ impl Disks {
             // Without its option -f, the shutdown does not flush the file system's log.
             cuts.spawn(async move { run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(&directory)).await });
         }
-        cuts.join_all().await.into_iter().collect()
+        let cut: Result<Vec<_>, _> = cuts.join_all().await.into_iter().collect();
+        Ok(cut.map(drop)?)
     }
 
     /// Unmounts the disk of `node` and mounts it again, as after a reboot, and proves that the cut took effect. No process may
@@ -158,9 +142,49 @@ impl Disks {
         if kept == WITNESS_BYTES { Err(DiskError::CutWithoutEffect { node }) } else { Ok(()) }
     }
 
+    /// Stops every write to the disk of `node`, its syncs included, until [`Disks::thaw`], and for `time_max` at most: a process
+    /// that writes meanwhile can not even be killed, so the system itself is told to thaw the disk if nobody does.
+    pub async fn freeze_for(&self, node: u64, time_max: Duration) -> Result<(), DiskError> {
+        let mut watchdog = Command::new("sh");
+        watchdog.args(["-c", "sleep \"$1\"; fsfreeze -u \"$2\"", "sh"]).arg(time_max.as_secs().to_string());
+        watchdog.arg(self.directory(node)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // It outlives this program, whatever happens to it.
+        watchdog.process_group(0).spawn().map_err(on(&self.directory(node)))?;
+        self.freeze(node).await
+    }
+
+    async fn freeze(&self, node: u64) -> Result<(), DiskError> {
+        self.check(&[node])?;
+        run(Command::new("fsfreeze").arg("-f").arg(self.directory(node))).await?;
+        Ok(())
+    }
+
+    /// Lets a frozen disk write again; another one is left as it is.
+    pub async fn thaw(&self, node: u64) -> Result<(), DiskError> {
+        let directory = self.directory(node);
+        let mut thaw = Command::new("fsfreeze");
+        thaw.arg("-u").arg(&directory);
+        if run(&mut thaw).await.is_err() {
+            // One that is not frozen can not be thawed; that it can be frozen tells.
+            self.freeze(node).await?;
+            run(&mut thaw).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a write to the disk of `node` gets stuck. The writer is left behind: it ends when the disk thaws.
+    pub async fn is_frozen(&self, node: u64) -> bool {
+        let file = self.directory(node).join(WITNESS);
+        let mut writer = Command::new("sh");
+        writer.args(["-c", "echo x > \"$1\" && rm \"$1\"", "sh"]).arg(file);
+        let Ok(mut writer) = writer.stdin(Stdio::null()).spawn() else { return false };
+        timeout(FREEZE_PROOF, writer.wait()).await.is_err()
+    }
+
     async fn mount(&self, node: u64) -> Result<(), DiskError> {
-        run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(self.image(node)).arg(self.directory(node)))
-            .await
+        let mut mount = Command::new("mount");
+        run(mount.args(["-t", "ext4", "-o", "loop"]).arg(self.image(node)).arg(self.directory(node))).await?;
+        Ok(())
     }
 
     async fn unmount(&self, node: u64) -> Result<(), DiskError> {
@@ -168,7 +192,7 @@ impl Disks {
         loop {
             match run(Command::new("umount").arg(self.directory(node))).await {
                 Err(_in_use) if Instant::now() < give_up => sleep(UNMOUNT_INTERVAL).await,
-                unmounted => return unmounted,
+                unmounted => return Ok(unmounted.map(drop)?),
             }
         }
     }
@@ -200,7 +224,7 @@ impl Disks {
     }
 
     /// Where the node has its stores.
-    fn directory(&self, node: u64) -> PathBuf {
+    pub(crate) fn directory(&self, node: u64) -> PathBuf {
         self.data.join(format!("node{node}"))
     }
 }
@@ -214,34 +238,9 @@ fn on(path: &Path) -> impl FnOnce(io::Error) -> DiskError + use<> {
     move |source| DiskError::Io { path, source }
 }
 
-/// Runs a tool to its end.
-async fn run(tool: &mut Command) -> Result<(), DiskError> {
-    let ran = tool.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let failed = |said: String| {
-        let command = tool.as_std();
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        DiskError::ToolFailed { command, said }
-    };
-    match ran {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(failed(format!("{}; {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))),
-        Err(error) => Err(failed(error.to_string())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_says_what_it_lacks() {
-        let without_xfs = |tool: &str| tool != "xfs_io";
-        assert_eq!(unable(false, true, |_| true), Some(HostUnable::NotRoot));
-        assert_eq!(unable(true, false, |_| true), Some(HostUnable::NoLoopDevices));
-        assert_eq!(unable(true, true, without_xfs), Some(HostUnable::ToolMissing { tool: "xfs_io" }));
-        assert_eq!(unable(true, true, |_| true), None);
-    }
 
     #[test]
     fn images_are_known_by_their_names() {
@@ -262,11 +261,5 @@ mod tests {
         assert!(matches!(disks.make(1, 1 << 20).await, Err(DiskError::DirectoryInUse { .. })));
         assert_eq!(disks.remove().await.unwrap(), 0);
         assert!(disks.directory(1).join("log").exists());
-    }
-
-    #[tokio::test]
-    async fn a_tool_that_fails_says_why() {
-        let failed = run(Command::new("mount").arg("/nowhere/at-all")).await.unwrap_err().to_string();
-        assert!(failed.starts_with("mount /nowhere/at-all: "), "{failed}");
     }
 }

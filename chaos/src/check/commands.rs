@@ -1,0 +1,270 @@
+//! Promises 3 and 6: what was accepted ends, takes effect once, in time and by the latest leader's word, and receipts never go
+//! back.
+//!
+//! Three witnesses are held against each other: operators who issue and watch commands, devices that note what they did, and
+//! the feed. A call whose outcome is unknown is judged by the feed: a command that is not in it must have had no effect.
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{FeedPosition, Violation, Violations};
+
+/// How far a node's clock, and a device's, may be from the time, microseconds.
+pub const CLOCK_BOUND_US: i64 = 500_000;
+
+/// States of a command, in the order in which it passes them; the last three are ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptState {
+    Accepted,
+    Delivered,
+    Succeeded,
+    Failed,
+    Expired,
+}
+
+impl ReceiptState {
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Accepted | Self::Delivered => false,
+            Self::Succeeded | Self::Failed | Self::Expired => true,
+        }
+    }
+
+    /// Whether a command may go from this state to `next`.
+    fn precedes(self, next: Self) -> bool {
+        !self.is_end() && self < next
+    }
+}
+
+impl fmt::Display for ReceiptState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accepted => "accepted",
+            Self::Delivered => "delivered",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        })
+    }
+}
+
+/// What an operator was told of a command. Times are wall-clock microseconds of the operator's own clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedCommand {
+    /// `districts/{district}/devices/{device}/commands/{id}`
+    pub name: String,
+    pub called_us: i64,
+    /// When the call, with its repetitions, was answered or given up.
+    pub answered_us: i64,
+    pub timeout_us: i64,
+    pub outcome: IssueOutcome,
+    /// As the watch showed them, in order.
+    pub receipts: Vec<Receipt>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssueOutcome {
+    Accepted,
+    /// Certainly not applied.
+    Refused,
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub state: ReceiptState,
+    pub position: FeedPosition,
+    pub seen_us: i64,
+}
+
+/// A delivery as its device got it; a device's gateway notes them in the order of their arrival.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredCommand {
+    pub name: String,
+    pub shard: u32,
+    pub epoch: u64,
+    /// As the delivery says it.
+    pub deadline_us: i64,
+    /// By the device's clock, right before it acted.
+    pub arrived_us: i64,
+    /// What the device did because of this delivery; none when it knew the command, or refused.
+    pub deed: Option<Deed>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Done,
+    /// It tried and failed.
+    Failed,
+}
+
+/// How much there was to judge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CommandCounts {
+    pub issued: u64,
+    pub accepted: u64,
+    /// Calls that ended without a certain outcome.
+    pub unknown: u64,
+    pub executed: u64,
+    pub deliveries: u64,
+    pub succeeded: u64,
+    pub expired: u64,
+}
+
+/// Takes in what the feed says of commands, and is concluded with what operators and devices say.
+#[derive(Debug, Default)]
+pub struct CommandAudit {
+    /// Last state of each command that the feed has shown.
+    logged: HashMap<String, ReceiptState>,
+    violations: Violations,
+}
+
+/// What one command's device did.
+#[derive(Clone, Copy, Debug)]
+struct Effect {
+    at_us: i64,
+    deadline_us: i64,
+    deed: Deed,
+}
+
+impl CommandAudit {
+    /// A command reached `state`, in the order of its shard's feed. Commands of others may be among them.
+    pub fn change(&mut self, command: &str, state: ReceiptState) {
+        let last = self.logged.get(command).copied();
+        let follows = match last {
+            None => state == ReceiptState::Accepted,
+            Some(last) => last.precedes(state),
+        };
+        if !follows {
+            self.violations.add(Violation::CommandOutOfOrder { command: command.to_owned(), last, next: state });
+        }
+        self.logged.insert(command.to_owned(), state);
+    }
+
+    /// Judges all of `issued` by what the feed has shown and the `deliveries` that devices noted. Demands at least
+    /// `commands_min` accepted commands with an effect.
+    pub fn conclude(
+        mut self,
+        issued: &[IssuedCommand],
+        deliveries: &[DeliveredCommand],
+        commands_min: u64,
+    ) -> (Violations, CommandCounts) {
+        let mut counts = CommandCounts { deliveries: deliveries.len() as u64, ..CommandCounts::default() };
+        let known: HashMap<&str, &IssuedCommand> =
+            issued.iter().map(|command| (command.name.as_str(), command)).collect();
+        let effects = self.effects(deliveries, &known);
+        counts.executed = effects.len() as u64;
+        let mut seen_through = 0;
+        for command in issued {
+            counts.issued += 1;
+            self.judge_receipts(command);
+            let logged = self.logged.get(&command.name).copied();
+            let effect = effects.get(command.name.as_str());
+            match (command.outcome, logged) {
+                (IssueOutcome::Accepted, None) => {
+                    self.violations.add(Violation::CommandLost { command: command.name.clone() });
+                }
+                (IssueOutcome::Refused, Some(_)) => {
+                    self.violations.add(Violation::RefusedCommandApplied { command: command.name.clone() });
+                }
+                (IssueOutcome::Refused | IssueOutcome::Unknown, None) if effect.is_some() => {
+                    self.violations.add(Violation::EffectWithoutCommand { command: command.name.clone() });
+                }
+                (IssueOutcome::Accepted | IssueOutcome::Unknown, Some(state)) => {
+                    self.judge_end(command, state, effect);
+                    counts.accepted += 1;
+                    counts.succeeded += u64::from(state == ReceiptState::Succeeded);
+                    counts.expired += u64::from(state == ReceiptState::Expired);
+                    seen_through += u64::from(state.is_end() && effect.is_some());
+                }
+                (IssueOutcome::Refused | IssueOutcome::Unknown, None) => {}
+            }
+            counts.unknown += u64::from(command.outcome == IssueOutcome::Unknown);
+        }
+        self.violations.require("commands", "commands from their issue to their effect", seen_through, commands_min);
+        (self.violations, counts)
+    }
+
+    /// The effect of each command; a second one is a violation, as is one too late, or by the word of a deposed leader.
+    fn effects<'d>(
+        &mut self,
+        deliveries: &'d [DeliveredCommand],
+        known: &HashMap<&str, &IssuedCommand>,
+    ) -> HashMap<&'d str, Effect> {
+        let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut effects = HashMap::new();
+        for delivery in deliveries {
+            let DeliveredCommand { name, shard, epoch, deadline_us, arrived_us: at_us, deed } = delivery;
+            let highest = highest.entry(*shard).or_default();
+            let Some(deed) = *deed else {
+                *highest = (*highest).max(*epoch);
+                continue;
+            };
+            if epoch < highest {
+                let (command, highest, epoch) = (name.clone(), *highest, *epoch);
+                self.violations.add(Violation::StaleDeliveryObeyed { command, shard: *shard, epoch, highest });
+            }
+            *highest = (*highest).max(*epoch);
+            let Some(command) = known.get(name.as_str()) else {
+                self.violations.add(Violation::EffectWithoutCommand { command: name.clone() });
+                continue;
+            };
+            // The deadline that the operator can know, whatever a leader with a wrong clock says in the delivery.
+            let deadline_us = match command.outcome {
+                IssueOutcome::Accepted => (command.answered_us + command.timeout_us).min(*deadline_us),
+                IssueOutcome::Refused | IssueOutcome::Unknown => *deadline_us,
+            };
+            let effect = Effect { at_us: *at_us, deadline_us, deed };
+            if effect.at_us > effect.deadline_us + CLOCK_BOUND_US {
+                let late_us = effect.at_us - effect.deadline_us;
+                self.violations.add(Violation::EffectLate { command: name.clone(), late_us });
+            }
+            if effects.insert(name.as_str(), effect).is_some() {
+                self.violations.add(Violation::EffectRepeated { command: name.clone() });
+            }
+        }
+        effects
+    }
+
+    fn judge_receipts(&mut self, command: &IssuedCommand) {
+        let name = || command.name.clone();
+        for pair in command.receipts.windows(2) {
+            let (last, next) = (pair[0], pair[1]);
+            if !last.state.precedes(next.state) || next.position <= last.position {
+                self.violations.add(Violation::ReceiptWentBack { command: name(), last: last.state, next: next.state });
+            }
+        }
+        let Some(last) = command.receipts.last() else { return };
+        if last.state == ReceiptState::Expired && last.seen_us + CLOCK_BOUND_US < command.called_us + command.timeout_us
+        {
+            let early_us = command.called_us + command.timeout_us - last.seen_us;
+            self.violations.add(Violation::ExpiredEarly { command: name(), early_us });
+        }
+        let logged = self.logged.get(&command.name).copied();
+        if last.state.is_end() && logged != Some(last.state) {
+            self.violations.add(Violation::ReceiptDiffers { command: name(), told: last.state, logged });
+        }
+    }
+
+    /// Whether the command's end fits what its device did.
+    fn judge_end(&mut self, command: &IssuedCommand, state: ReceiptState, effect: Option<&Effect>) {
+        let deed = effect.map(|effect| effect.deed);
+        let fits = match state {
+            ReceiptState::Accepted | ReceiptState::Delivered => {
+                return self.violations.add(Violation::CommandNotEnded { command: command.name.clone(), state });
+            }
+            ReceiptState::Succeeded => deed == Some(Deed::Done),
+            ReceiptState::Failed => deed == Some(Deed::Failed),
+            // It may have been executed without being able to say so in time.
+            ReceiptState::Expired => true,
+        };
+        if !fits {
+            self.violations.add(Violation::ReceiptWithoutEffect { command: command.name.clone(), state });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Devices that keep the contract: each id once, in time, by the latest leader's word; and that note every delivery.
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use kvarter_api::v1::{CommandAcknowledgement, CommandDelivery, CommandOutcome, DesiredState, Reading, reading, value};
+use kvarter_api::{
+    Admission, ApiError, Client, CommandLedger, GatewayEvent, GatewayEvents, GatewayOptions, GatewayStream, SendError,
+};
+use kvarter_simulator::{open_attached, wall_clock};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::check::{CLOCK_BOUND_US, Deed, DeliveredCommand};
+use crate::drill::DrillError;
+
+/// So that answers are on their way when a strike comes.
+const ANSWER_DELAY_STEP: Duration = Duration::from_millis(7);
+const ANSWER_DELAY_STEPS: u64 = 30;
+/// Every so many commands a device fails.
+const FAILS_EVERY: u64 = 7;
+/// Every so many commands a device's answer gets lost: the next delivery asks for it again.
+const FORGETS_EVERY: u64 = 23;
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// All steered devices behind one gateway stream.
+pub(super) struct Devices {
+    stream: GatewayStream,
+    events: GatewayEvents,
+    /// By alias.
+    names: Vec<String>,
+    ledger: CommandLedger,
+    deliveries: Vec<DeliveredCommand>,
+    executed: u64,
+    /// Answers, and when they are due; the number tells apart what is due at once.
+    answers: BTreeMap<(Instant, u64), CommandAcknowledgement>,
+}
+
+pub(super) struct DevicesOutcome {
+    pub(super) deliveries: Vec<DeliveredCommand>,
+    pub(super) failure: Option<ApiError>,
+}
+
+impl Devices {
+    pub(super) async fn attach(client: &Client, names: Vec<String>) -> Result<Self, DrillError> {
+        let (stream, events, _shards) = open_attached(client, GatewayOptions::default(), &names).await?;
+        let ledger = CommandLedger::new(Duration::from_micros(CLOCK_BOUND_US.unsigned_abs()));
+        let (deliveries, answers) = (Vec::new(), BTreeMap::new());
+        Ok(Self { stream, events, names, ledger, deliveries, executed: 0, answers })
+    }
+
+    /// Obeys until `stop`.
+    pub(super) async fn serve(mut self, stop: CancellationToken) -> DevicesOutcome {
+        let mut failure = None;
+        while !stop.is_cancelled() {
+            let due = self.answers.first_key_value().map(|((due, _), _)| *due);
+            let served = tokio::select! {
+                () = stop.cancelled() => break,
+                event = self.events.next() => match event {
+                    Some(GatewayEvent::Command(delivery)) => self.obey(&delivery).await,
+                    Some(GatewayEvent::Desired(desired)) => self.comply(desired).await,
+                    Some(GatewayEvent::Failed(error)) => {
+                        failure = Some(error);
+                        break;
+                    }
+                    None => break,
+                    Some(_of_readings) => Ok(()),
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.answer().await,
+            };
+            // When nothing can be sent any more, the last event says why.
+            drop(served);
+        }
+        self.stream.close(CLOSE_PATIENCE).await;
+        DevicesOutcome { deliveries: self.deliveries, failure }
+    }
+
+    async fn obey(&mut self, delivery: &CommandDelivery) -> Result<(), SendError> {
+        let now = SystemTime::from(wall_clock());
+        let admission = self.ledger.admit(delivery, now);
+        let deed = (admission == Admission::Execute).then(|| {
+            self.executed += 1;
+            if self.executed.is_multiple_of(FAILS_EVERY) { Deed::Failed } else { Deed::Done }
+        });
+        let CommandDelivery { alias, id, shard, epoch, deadline, .. } = delivery;
+        let device = usize::try_from(*alias).ok().and_then(|alias| self.names.get(alias));
+        self.deliveries.push(DeliveredCommand {
+            name: format!("{}/commands/{id}", device.map_or("nobody", String::as_str)),
+            shard: *shard,
+            epoch: *epoch,
+            deadline_us: deadline.map_or(0, |time| time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000),
+            arrived_us: micros(now),
+            deed,
+        });
+        if let Admission::Answer(acknowledgement) = admission {
+            return self.stream.acknowledge(acknowledgement).await;
+        }
+        if let Some(deed) = deed {
+            let (outcome, detail) = match deed {
+                Deed::Done => (CommandOutcome::Succeeded, ""),
+                Deed::Failed => (CommandOutcome::Failed, "the valve is stuck"),
+            };
+            let answer = self.ledger.complete(*alias, id.clone(), outcome, detail.to_owned());
+            if !self.executed.is_multiple_of(FORGETS_EVERY) {
+                let steps = u32::try_from(self.executed % ANSWER_DELAY_STEPS).unwrap_or(0);
+                self.answers.insert((Instant::now() + ANSWER_DELAY_STEP * steps, self.executed), answer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the answer that is due next.
+    async fn answer(&mut self) -> Result<(), SendError> {
+        match self.answers.pop_first() {
+            Some((_, answer)) => self.stream.acknowledge(answer).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Does what is wished for, and reports it.
+    async fn comply(&mut self, desired: DesiredState) -> Result<(), SendError> {
+        let DesiredState { alias, attributes, shard, epoch } = desired;
+        if self.ledger.fence(shard, epoch).is_err() {
+            return Ok(());
+        }
+        let observed_us = wall_clock().as_microsecond();
+        let report = |wish: kvarter_api::v1::DesiredAttribute| match wish.value?.kind? {
+            value::Kind::Number(number) => {
+                let value = Some(reading::Value::Number(number));
+                Some(Reading { alias, attribute: wish.attribute, observed_us, value })
+            }
+            _ => None,
+        };
+        let readings: Vec<Reading> = attributes.into_iter().filter_map(report).collect();
+        if readings.is_empty() { Ok(()) } else { self.stream.send(readings).await.map(drop) }
+    }
+}
+
+fn micros(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
