@@ -60,33 +60,57 @@ enum Command {
 
 impl Cli {
     /// Of the cluster that the command is about.
-    pub(crate) fn journal(&self) -> Journal {
+    fn journal(&self) -> Journal {
         Journal::of(self.fleet.parent().unwrap_or(Path::new(".")))
     }
 
-    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let journal = self.journal();
+    pub(crate) fn is_simulated(&self) -> bool {
+        matches!(self.command, Command::Simulate(_))
+    }
+
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Kill { node } => {
-                let killed = Fleet::open(&self.fleet)?.kill(node)?;
+            // It has runtimes of its own.
+            Command::Simulate(arguments) => arguments.run(),
+            _ => self.run_on_a_fleet(),
+        }
+    }
+
+    #[tokio::main]
+    async fn run_on_a_fleet(self) -> anyhow::Result<ExitCode> {
+        let journal = self.journal();
+        tokio::select! {
+            outcome = Box::pin(self.command.run(&self.fleet, &journal)) => outcome,
+            _ = tokio::signal::ctrl_c() => match heal(&journal).await {
+                Ok(_) => Err(anyhow::anyhow!("interrupted")),
+                Err(error) => Err(error.context("interrupted, and what was done can not be undone")),
+            },
+        }
+    }
+}
+
+impl Command {
+    async fn run(self, fleet: &Path, journal: &Journal) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Kill { node } => {
+                let killed = Fleet::open(fleet)?.kill(node)?;
                 writeln!(std::io::stdout(), "killed process {} of node {node}", killed.pid)?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Drill(command) => command.run(&self.fleet).await,
-            Command::Heal => {
-                let healed = heal(&journal).await?;
+            Self::Drill(command) => command.run(fleet).await,
+            Self::Heal => {
+                let healed = heal(journal).await?;
                 writeln!(std::io::stdout(), "{healed} faults were undone")?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Stage(command) => command.run().await,
-            // It runs on a runtime of its own.
-            Command::Simulate(arguments) => tokio::task::spawn_blocking(|| arguments.run()).await?,
+            Self::Stage(command) => command.run().await,
+            Self::Simulate(arguments) => arguments.run(),
         }
     }
 }
 
 /// Undoes what is in the journal, and returns how much that was; tries everything before it fails.
-pub(crate) async fn heal(journal: &Journal) -> anyhow::Result<usize> {
+async fn heal(journal: &Journal) -> anyhow::Result<usize> {
     let mut failure = None;
     let healed = journal.heal().await?;
     let faults = healed.len();

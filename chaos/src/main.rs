@@ -9,20 +9,13 @@ use tracing_subscriber::EnvFilter;
 
 use cli::Cli;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("warn,kvarter_chaos=info"));
+    // Simulated nodes complain all the time, and rightly.
+    let default = if cli.is_simulated() { "off" } else { "warn,kvarter_chaos=info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
-    let journal = cli.journal();
-    let outcome = tokio::select! {
-        outcome = Box::pin(cli.run()) => outcome,
-        _ = tokio::signal::ctrl_c() => match cli::heal(&journal).await {
-            Ok(_) => Err(anyhow::anyhow!("interrupted")),
-            Err(error) => Err(error.context("interrupted, and what was done can not be undone")),
-        },
-    };
-    match outcome {
+    match cli.run() {
         Ok(code) => code,
         Err(error) => {
             // When standard error is gone there is nobody left to tell.
