@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kvarter_cluster::{Cluster, LogIndex, ShardId, View};
+use kvarter_cluster::{Cluster, LogIndex, Ports, ShardId, View};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::message::{self, Failure, FailureReason};
 use crate::shard::{DeviceCounters, ProposalEnd, Proposals, RefusalCounters};
+use crate::steady_clock::SteadyClock;
 use crate::{Catalog, Criticality, DeviceNumber, DistrictName, Kind, Limits, ShardCounters, ShardState, StreamId};
 
 mod answer;
@@ -244,8 +245,11 @@ impl Inner {
             stream_age_max: self.config.stream_age_max,
             ..Limits::default()
         };
+        let ports = self.cluster.ports().clone();
+        let ports = Ports { clock: Arc::new(SteadyClock::new(Arc::clone(&ports.clock))), ..ports };
         Keeper {
             cluster: Arc::clone(&self.cluster),
+            ports,
             config: self.config.clone(),
             limits: Arc::new(limits),
             catalog: self.catalog.clone(),

@@ -20,6 +20,7 @@ mod reading;
 mod service;
 mod shard;
 mod state;
+mod steady_clock;
 mod value;
 
 pub use apply::ordinals;

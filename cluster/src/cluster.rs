@@ -32,10 +32,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::log::{Kept, LogError, LogStore};
-use crate::meta::{MetaDoor, MetaError, MetaState, MetaView};
+use crate::meta::{MetaDoor, MetaError, MetaState, MetaView, VERSION_MAX};
 use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
 use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, probe};
@@ -111,6 +112,8 @@ pub enum StartError {
     Refused { reason: String },
     #[error("{node} was removed from its cluster, and its id is never used again")]
     Removed { node: NodeId },
+    #[error("the cluster has version {cluster}, this program knows {VERSION_MAX}: start a newer one")]
+    TooOld { cluster: u32 },
     #[error("the Raft settings are not valid: {reason}")]
     Raft { reason: String },
     #[error("the runtime can not be started: {reason}")]
@@ -330,6 +333,18 @@ fn never_sent(status: &tonic::Status) -> bool {
     status.code() == tonic::Code::PermissionDenied
 }
 
+fn peer_router(service: PeerService) -> Router {
+    let server = PeerServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Server::builder()
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .http2_keepalive_interval(Some(Duration::from_secs(2)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(4)))
+        .add_service(server)
+}
+
 impl<S: StateMachine> Core<S> {
     async fn start(
         config: ClusterConfig,
@@ -372,15 +387,7 @@ impl<S: StateMachine> Core<S> {
             handler,
             application,
         };
-        let server = PeerServer::new(service)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let router = Server::builder()
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .http2_keepalive_interval(Some(Duration::from_secs(2)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(4)))
-            .add_service(server);
+        let router = peer_router(service);
         let stopped = stop.clone();
         tasks.spawn(async move {
             let serving = router.serve_with_incoming(incoming);

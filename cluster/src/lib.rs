@@ -6,6 +6,8 @@
 mod checkpoint;
 mod cluster;
 mod feed;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod id;
 mod log;
 mod meta;

@@ -26,6 +26,8 @@ use files::Files;
 use flusher::Flusher;
 pub(crate) use group::GroupLog;
 use mark::RoundMark;
+#[cfg(fuzzing)]
+pub(crate) use {mark::fuzz as fuzz_mark, record::fuzz as fuzz_record};
 
 /// Why the log store can not be used.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,10 @@ use crate::{ClusterId, DamagedBytes, DiskId, LogIndex, NodeId, Page, PageId, Pag
 pub(crate) use door::MetaDoor;
 pub(crate) use encoding::{node_from_wire, node_to_wire};
 
+/// The highest cluster version that this program knows. Raise it with whatever programs before could not read, and write that
+/// only where [`MetaView::version`] allows it: the cluster's version rises once every member knows the new one.
+pub(crate) const VERSION_MAX: u32 = 1;
+
 /// A node as the meta group has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
@@ -93,6 +97,8 @@ pub struct MetaView {
     pub documents_version: u64,
     /// As it was said when the cluster was formed; zero: not known.
     replication_factor: u32,
+    /// Zero: never raised.
+    version: u32,
 }
 
 /// Why the meta group was not changed.
@@ -121,6 +127,18 @@ impl MetaView {
         // Clusters of the first versions do not say; their shards have had that many since they were formed.
         let most = || self.shards.values().map(|shard| shard.replicas.len()).max().unwrap_or(1);
         if self.replication_factor > 0 { self.replication_factor as usize } else { most() }
+    }
+
+    /// What may be written: every member's program can read it.
+    pub fn version(&self) -> u32 {
+        self.version.max(1)
+    }
+
+    /// The version to raise the cluster's to, given what each member's program knows; `None` while one has not told, and when
+    /// one knows no higher version.
+    pub(crate) fn next_version(&self, known: impl Fn(NodeId) -> Option<u32>) -> Option<u32> {
+        let lowest = self.nodes.keys().map(|node| known(*node).unwrap_or(0)).min()?;
+        (lowest > self.version()).then_some(lowest)
     }
 
     /// Shards of which `node` may have a replica.
@@ -176,6 +194,7 @@ impl MetaView {
                     shard.leaving.clear();
                 }
             }
+            Some(Change::VersionRaised(raised)) => self.version = self.version().max(raised.version),
             // A second forming lost the race and changes nothing.
             Some(Change::Formed(_)) | None => {}
         }

@@ -11,7 +11,7 @@ mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -23,6 +23,7 @@ use tonic::{Request, Status};
 
 use self::connection::Connector;
 pub use self::tls::{PortTls, TlsRefused};
+use crate::meta::VERSION_MAX;
 use crate::wire::peer_client::PeerClient;
 use crate::{Clock, ClusterId, DiskId, NodeId, Ports, ShardId, Term, wire};
 
@@ -111,6 +112,8 @@ struct Known {
     is_unfit: AtomicBool,
     /// The groups that it led when it last told.
     led: Mutex<BTreeMap<ShardId, Term>>,
+    /// The cluster version that its program knows; zero before it told.
+    version: AtomicU32,
 }
 
 impl Known {
@@ -169,6 +172,7 @@ impl Peers {
             ahead_us: Mutex::new(None),
             is_unfit: AtomicBool::new(false),
             led: Mutex::default(),
+            version: AtomicU32::new(0),
         };
         known.insert(node, fresh);
         Ok(())
@@ -230,6 +234,16 @@ impl Peers {
         let claims = known.iter().filter(|(_, peer)| peer.is_reachable());
         let claims = claims.filter_map(|(node, peer)| Some((*node, *peer.led.lock().get(&shard)?)));
         claims.max_by_key(|(_, term)| *term)
+    }
+
+    /// The highest cluster version that the program of `node` knows; `None` while it does not answer.
+    pub(crate) fn version(&self, node: NodeId) -> Option<u32> {
+        if node == self.own.node {
+            return Some(VERSION_MAX);
+        }
+        let known = self.known.read();
+        let version = known.get(&node).filter(|peer| peer.is_reachable())?.version.load(Ordering::Relaxed);
+        (version > 0).then_some(version)
     }
 
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
@@ -349,6 +363,7 @@ impl Peers {
             cluster: self.cluster().map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
             clock_us: self.clock.now().0,
             unfit: self.is_unfit.load(Ordering::Relaxed),
+            version: VERSION_MAX,
             ..wire::Identity::default()
         }
     }
@@ -398,6 +413,7 @@ impl Peers {
         let known = self.known.read();
         let Some(peer) = known.get(&node) else { return Ok(answer) };
         peer.is_unfit.store(answer.unfit, Ordering::Relaxed);
+        peer.version.store(answer.version.max(1), Ordering::Relaxed);
         *peer.led.lock() = answer.led.iter().map(|led| (ShardId(led.shard), Term(led.term))).collect();
         *peer.round_trip.lock() = Some(round_trip);
         if round_trip <= CLOCK_ROUND_TRIP_MAX {

@@ -20,6 +20,9 @@ mod services;
 mod status;
 mod twins;
 
+#[cfg(fuzzing)]
+pub use gateway::fuzz::requests as fuzz_gateway;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +41,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
+use tonic::{Request, Status};
 use tonic_health::ServingStatus;
 use tower_layer::{Identity, Stack};
 
@@ -123,11 +128,10 @@ async fn accepted(connection: io::Result<TcpStream>) -> Option<TcpStream> {
     }
 }
 
-async fn router(
-    layer: RpcLayer,
-    city: &City,
-    lifetime: &Lifetime,
-) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
+/// Callers are checked first, then their calls are measured.
+type Layers = Stack<RpcLayer, Stack<InterceptorLayer<fn(Request<()>) -> Result<Request<()>, Status>>, Identity>>;
+
+async fn router(layer: RpcLayer, city: &City, lifetime: &Lifetime) -> Result<Router<Layers>, ServeError> {
     macro_rules! limited {
         ($server:ident, $service:expr) => {
             $server::new($service)
@@ -151,6 +155,7 @@ async fn router(
         health.set_service_status("", ServingStatus::NotServing).await;
     });
     Ok(Server::builder()
+        .layer(InterceptorLayer::new(caller::authenticate as fn(_) -> _))
         .layer(layer)
         .tcp_nodelay(true)
         .http2_adaptive_window(Some(true))

@@ -139,7 +139,8 @@ impl Config {
         Ok(config)
     }
 
-    fn from_text(
+    /// Reads `text`; `source` names it in errors.
+    pub fn from_text(
         text: &str,
         source: &str,
         environment: impl Iterator<Item = (String, String)>,

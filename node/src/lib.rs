@@ -14,5 +14,7 @@ mod node;
 mod telemetry;
 mod tls;
 
+#[cfg(fuzzing)]
+pub use api::fuzz_gateway;
 pub use config::Config;
 pub use node::{Node, NodeError, StopSignals};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use kvarter_cluster::{Cluster, Leadership, ShardHandle, ShardId, Term};
+use kvarter_cluster::{Cluster, Leadership, Ports, ShardHandle, ShardId, Term};
 use ractor::{Actor, ActorRef};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -61,6 +61,8 @@ impl LedShards {
 /// What all keepers of a node share.
 pub(crate) struct Keeper {
     pub(crate) cluster: Arc<Cluster<ShardState>>,
+    /// The cluster's, with a clock that shards decide by.
+    pub(crate) ports: Ports,
     pub(crate) config: CityConfig,
     pub(crate) limits: Arc<Limits>,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
@@ -173,7 +175,7 @@ impl Keeper {
             proposals: Arc::clone(&self.proposals),
             surroundings: DeviceSurroundings {
                 handle: handle.clone(),
-                ports: self.cluster.ports().clone(),
+                ports: self.ports.clone(),
                 courier,
                 room: Arc::clone(&self.room),
                 counters: Arc::clone(&self.counters),

@@ -187,7 +187,7 @@ impl Stage {
             retention_age: Duration::from_secs(3600),
             disk_free_min_percent: 0,
             ballast_bytes: 0,
-            sync_timeout: Duration::from_secs(10),
+            sync_timeout: Duration::from_secs(30),
         };
         (config, ports, life)
     }

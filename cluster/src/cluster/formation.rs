@@ -8,7 +8,7 @@ use openraft::errors::{InitializeError, RaftError};
 use prost::Message as _;
 
 use super::{Core, StartError, identity, residence};
-use crate::meta::MetaView;
+use crate::meta::{MetaView, VERSION_MAX};
 use crate::shard::Raft;
 use crate::wire::meta_change::Change;
 use crate::{ClusterId, NodeId, ShardHandle, ShardId, StateMachine, wire};
@@ -34,6 +34,9 @@ pub(super) async fn join_or_form<S: StateMachine>(core: &Arc<Core<S>>) -> Result
     };
     if view.removed.contains_key(&core.config.node) {
         return Err(StartError::Removed { node: core.config.node });
+    }
+    if view.version() > VERSION_MAX {
+        return Err(StartError::TooOld { cluster: view.version() });
     }
     adopt(core, &view)?;
     residence::settle(core, &view).await

@@ -134,6 +134,10 @@ async fn move_meta<S: StateMachine>(core: &Core<S>) {
         Step::Settled => {}
         step => take(&core.meta, seen, step).await,
     }
+    if let Some(version) = view.next_version(|node| core.peers.version(node)) {
+        let nodes = view.nodes.keys().map(|node| node.0).collect();
+        tell(core, Change::VersionRaised(wire::VersionRaised { version, nodes })).await;
+    }
     if let Some(node) = empty {
         tell(core, Change::Removed(wire::NodeRemoved { node: node.0 })).await;
         tracing::info!(%node, "the node is removed from the cluster");

@@ -51,3 +51,11 @@ fn decode(bytes: [u8; MARK_BYTES]) -> Option<u64> {
     let (round, sum) = bytes.split_first_chunk::<8>()?;
     (xxh3_64(round).to_le_bytes() == sum).then(|| u64::from_le_bytes(*round))
 }
+
+/// `bytes` as the file of a round mark.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Some(bytes) = bytes.first_chunk() {
+        decode(*bytes);
+    }
+}

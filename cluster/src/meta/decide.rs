@@ -52,14 +52,21 @@ pub(super) fn decide(view: &MetaView, change: Change) -> Result<Decision, Status
         Change::Removed(removed) if is_empty(view, NodeId(removed.node)) => Decision::Commit(Change::Removed(removed)),
         Change::Placed(placed) if is_placeable(view, &placed) => Decision::Commit(Change::Placed(placed)),
         Change::Settled(settled) if is_unsettled(view, &settled) => Decision::Commit(Change::Settled(settled)),
+        Change::VersionRaised(raised)
+            if raised.version > view.version()
+                && view.nodes.keys().map(|node| node.0).eq(raised.nodes.iter().copied()) =>
+        {
+            Decision::Commit(Change::VersionRaised(raised))
+        }
         // Decided by somebody on a state that is not this one any more.
-        Change::Removed(_) | Change::Placed(_) | Change::Settled(_) => unchanged,
+        Change::Removed(_) | Change::Placed(_) | Change::Settled(_) | Change::VersionRaised(_) => unchanged,
     })
 }
 
 /// Admits a node once: an id or a disk that any node ever had under another pairing is refused.
 fn admit(view: &MetaView, admitted: wire::NodeAdmitted, unchanged: Decision) -> Result<Decision, Status> {
     let identity = admitted.node.ok_or_else(|| Status::invalid_argument("a node without identity"))?;
+    let known = identity.version.max(1);
     let node = encoding::node_from_wire(identity).map_err(|error| Status::invalid_argument(error.to_string()))?;
     if view.removed.contains_key(&node.id) {
         return Err(removed_status(node.id));
@@ -71,6 +78,11 @@ fn admit(view: &MetaView, admitted: wire::NodeAdmitted, unchanged: Decision) -> 
             return Err(Status::failed_precondition(reason));
         }
         None => {}
+    }
+    if known < view.version() {
+        let reason =
+            format!("{} knows cluster version {known}, the cluster has {}: upgrade it", node.id, view.version());
+        return Err(Status::failed_precondition(reason));
     }
     if let Some(owner) = owner(view, node.disk) {
         let reason = format!("the data directory of {} is {owner}'s: give it an empty one", node.id);

@@ -89,6 +89,7 @@ impl PageContent for MetaView {
                 .map(|(node, disk)| wire::RemovedNode { node: node.0, disk: id_to_bytes(disk.0) })
                 .collect(),
             replication_factor: self.replication_factor,
+            version: self.version,
         };
         buffer.extend_from_slice(&state.encode_to_vec());
     }
@@ -113,6 +114,7 @@ impl MetaView {
                 .collect(),
             documents_version: state.documents_version,
             replication_factor: state.replication_factor,
+            version: state.version,
         })
     }
 }

@@ -171,3 +171,33 @@ proptest! {
         }
     }
 }
+
+fn raised(version: u32, nodes: &[u64]) -> Change {
+    Change::VersionRaised(wire::VersionRaised { version, nodes: nodes.to_vec() })
+}
+
+#[test]
+fn the_version_rises_once_every_member_knows_the_higher_one() {
+    let mut view = formed();
+    assert_eq!(view.version(), 1);
+    let knows = |versions: [Option<u32>; 3]| move |node: NodeId| versions[usize::try_from(node.0).unwrap() - 1];
+    assert_eq!(view.next_version(knows([Some(3), Some(2), Some(4)])), Some(2));
+    assert_eq!(view.next_version(knows([Some(2), Some(1), Some(2)])), None, "one would not understand");
+    assert_eq!(view.next_version(knows([Some(2), None, Some(2)])), None, "one has not told");
+    assert_eq!(change(&mut view, raised(2, &[1, 2])), Ok(false), "the members were others when it was asked");
+    assert_eq!(change(&mut view, raised(2, &[1, 2, 3])), Ok(true));
+    assert_eq!(change(&mut view, raised(2, &[1, 2, 3])), Ok(false));
+    let mut bytes = Vec::new();
+    view.encode(&mut bytes);
+    assert_eq!(MetaView::decode(bytes.into()).unwrap().version(), 2);
+}
+
+#[test]
+fn a_newcomer_that_could_not_read_what_is_written_is_refused() {
+    let mut view = formed();
+    assert_eq!(change(&mut view, raised(2, &[1, 2, 3])), Ok(true));
+    let refusal = change(&mut view, admitted(4, 4)).unwrap_err();
+    assert_eq!(refusal, "node-4 knows cluster version 1, the cluster has 2: upgrade it");
+    let newer = wire::Identity { version: 2, ..identity(4, 4) };
+    assert_eq!(change(&mut view, Change::Admitted(wire::NodeAdmitted { node: Some(newer) })), Ok(true));
+}

@@ -82,7 +82,7 @@ impl<S: StateMachine> NetBackoff<Types> for Link<S> {
     }
 }
 
-fn append_to_wire(request: &AppendEntriesRequest<Types>) -> wire::AppendRequest {
+pub(crate) fn append_to_wire(request: &AppendEntriesRequest<Types>) -> wire::AppendRequest {
     wire::AppendRequest {
         vote: Some(raft::vote_to_wire(&request.vote)),
         previous: request.prev_log_id.as_ref().map(raft::log_id_to_wire),
@@ -91,7 +91,7 @@ fn append_to_wire(request: &AppendEntriesRequest<Types>) -> wire::AppendRequest 
     }
 }
 
-fn append_result(response: wire::AppendResponse) -> Result<StreamAppendResult<Types>, crate::DamagedBytes> {
+pub(crate) fn append_result(response: wire::AppendResponse) -> Result<StreamAppendResult<Types>, crate::DamagedBytes> {
     use wire::append_response::Result as Answer;
     Ok(match response.result {
         Some(Answer::Stored(stored)) => Ok(stored.last.map(raft::log_id_from_wire)),

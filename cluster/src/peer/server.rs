@@ -62,7 +62,7 @@ fn malformed(error: &DamagedBytes) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-fn append_from_wire(request: wire::AppendRequest) -> Result<AppendEntriesRequest<Types>, DamagedBytes> {
+pub(crate) fn append_from_wire(request: wire::AppendRequest) -> Result<AppendEntriesRequest<Types>, DamagedBytes> {
     Ok(AppendEntriesRequest {
         vote: raft::vote_from_wire(request.vote)?,
         prev_log_id: request.previous.map(raft::log_id_from_wire),

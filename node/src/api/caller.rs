@@ -36,11 +36,17 @@ fn criticality(metadata: &MetadataMap) -> Option<Criticality> {
     }
 }
 
-/// The identity of the client: the common name of its certificate's subject.
+/// Lets in who shows the certificate of a client. That of a node opens the peers' port alone.
+pub(crate) fn authenticate(request: Request<()>) -> Result<Request<()>, Status> {
+    identity(&request).map(|_client| request)
+}
+
+/// The identity of the client, `client:{name}`: the common name of its certificate's subject.
 pub(crate) fn identity<T>(request: &Request<T>) -> Result<String, Status> {
     let certificates = request.peer_certs().ok_or_else(|| status::unauthenticated("no client certificate"))?;
     let leaf = certificates.first().ok_or_else(|| status::unauthenticated("no client certificate"))?;
-    common_name(leaf).ok_or_else(|| status::unauthenticated("the client certificate's subject has no common name"))
+    let client = common_name(leaf).filter(|name| name.strip_prefix("client:").is_some_and(|name| !name.is_empty()));
+    client.ok_or_else(|| status::unauthenticated("the certificate's subject is not CN=client:{name}"))
 }
 
 fn common_name(certificate: &[u8]) -> Option<String> {

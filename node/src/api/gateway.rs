@@ -5,6 +5,8 @@
 mod aliases;
 mod attach;
 mod connection;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod lane;
 mod outbox;
 mod part;

@@ -1,7 +1,7 @@
 //! Who may connect.
 use std::time::Duration;
 
-use kvarter_api::v1::ClusterStatus;
+use kvarter_api::v1::{ClusterStatus, ErrorReason};
 use kvarter_api::{ApiError, Client, ClientConfig, TlsIdentity};
 use kvarter_cluster::NodeId;
 use kvarter_node::dev::Authority;
@@ -20,7 +20,7 @@ async fn status(config: ClientConfig) -> Result<ClusterStatus, ApiError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_of_another_authority_are_refused() {
+async fn certificates_of_another_authority_and_of_nodes_are_refused() {
     let fleet = Fleet::start().await;
     let config = fleet.config();
     status(config.clone()).await.expect("the right certificate is accepted");
@@ -34,7 +34,12 @@ async fn certificates_of_another_authority_are_refused() {
     status(ClientConfig { tls: with_strange_certificate, ..config.clone() }).await.expect_err("a strange client");
 
     let with_strange_authority = TlsIdentity { ca_pem: stranger.ca_pem, ..config.tls.clone() };
-    status(ClientConfig { tls: with_strange_authority, ..config }).await.expect_err("a strange cluster");
+    status(ClientConfig { tls: with_strange_authority, ..config.clone() }).await.expect_err("a strange cluster");
+
+    let read = |end: &str| std::fs::read(fleet.certificates().join(format!("node1.{end}"))).unwrap();
+    let of_a_node = TlsIdentity { certificate_pem: read("pem"), key_pem: read("key"), ..config.tls.clone() };
+    let refused = status(ClientConfig { tls: of_a_node, ..config }).await.expect_err("a node is no client");
+    assert_eq!(refused.reason(), Some(ErrorReason::Unauthenticated), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
