@@ -32,6 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::log::{Kept, LogError, LogStore};
@@ -332,6 +333,18 @@ fn never_sent(status: &tonic::Status) -> bool {
     status.code() == tonic::Code::PermissionDenied
 }
 
+fn peer_router(service: PeerService) -> Router {
+    let server = PeerServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Server::builder()
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .http2_keepalive_interval(Some(Duration::from_secs(2)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(4)))
+        .add_service(server)
+}
+
 impl<S: StateMachine> Core<S> {
     async fn start(
         config: ClusterConfig,
@@ -374,15 +387,7 @@ impl<S: StateMachine> Core<S> {
             handler,
             application,
         };
-        let server = PeerServer::new(service)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let router = Server::builder()
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .http2_keepalive_interval(Some(Duration::from_secs(2)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(4)))
-            .add_service(server);
+        let router = peer_router(service);
         let stopped = stop.clone();
         tasks.spawn(async move {
             let serving = router.serve_with_incoming(incoming);

@@ -11,5 +11,6 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
 pub(super) async fn call(city: &City, shard: ShardId, request: Request) -> Result<Reply, Failure> {
     let request = message::ShardRequest { shard: shard.0, request: Some(request), ..Default::default() };
-    city.call(request, CallContext { deadline: DEADLINE, traceparent: String::new(), criticality: None }).await
+    let context = CallContext { deadline: DEADLINE, traceparent: String::new(), criticality: None };
+    city.call(request, context).await
 }
