@@ -104,7 +104,8 @@ impl Session {
         let dir = self.home.dir().display().to_string();
         self.console.say(&format_args!("certificates, data and logs are in {dir}"))?;
         let config = Profile::load(&self.home.client_profile())?.client_config()?;
-        let Some(client) = self.drive_until_stop(formation::connected(config)).await? else { return Ok(None) };
+        let connected = Box::pin(self.drive_until_stop(formation::connected(config))).await?;
+        let Some(client) = connected else { return Ok(None) };
         let client = client.with_context(|| format!("no node answers; their logs are in {dir}"))?;
         let observer = Observer::new(&client, &self.home)?;
         let Some(formed) = self.drive_until_stop(formation::formed(&observer)).await? else { return Ok(None) };

@@ -41,22 +41,22 @@ impl Authority {
         let names: BTreeSet<String> = hosts.iter().map(IpAddr::to_string).chain(loopback).collect();
         let mut params = params(&format!("node:{}", id.0), names)?;
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-        self.issue(params)
+        self.issue(&params)
     }
 
     /// The identity `client:{name}` of a caller of the public API.
     pub fn client(&self, name: &str) -> Result<TlsIdentity, Error> {
-        self.issue(params(&format!("client:{name}"), LOOPBACK_NAMES.map(str::to_owned))?)
+        self.issue(&params(&format!("client:{name}"), LOOPBACK_NAMES.map(str::to_owned))?)
     }
 
     /// The same with a certificate that was valid long ago.
     pub fn expired_client(&self, name: &str) -> Result<TlsIdentity, Error> {
         let mut params = params(&format!("client:{name}"), LOOPBACK_NAMES.map(str::to_owned))?;
         (params.not_before, params.not_after) = (date_time_ymd(1999, 1, 1), date_time_ymd(2000, 1, 1));
-        self.issue(params)
+        self.issue(&params)
     }
 
-    fn issue(&self, params: CertificateParams) -> Result<TlsIdentity, Error> {
+    fn issue(&self, params: &CertificateParams) -> Result<TlsIdentity, Error> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(TlsIdentity {
