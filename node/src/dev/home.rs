@@ -37,7 +37,7 @@ pub struct Home {
 pub struct HomeOptions<'a> {
     /// Remove an earlier cluster first.
     pub clean: bool,
-    /// Nodes of a cluster that is formed, with ids from 1; an existing one keeps its own. 1 to [`NODES_MAX`].
+    /// Nodes of a cluster that is formed, with ids from 1; an existing one keeps its own. One to seven.
     pub nodes: u64,
     /// Shards of a cluster that is formed; an existing one keeps its own.
     pub shards: u32,
