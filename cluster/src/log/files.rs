@@ -55,7 +55,7 @@ impl FileSystem for Files {
     type Writer = Cursor;
 
     fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<LogFile> {
-        let file = self.directory.storage.create(&self.directory.resolve(path.as_ref())?)?;
+        let file = self.directory.storage.create_for_appending(&self.directory.resolve(path.as_ref())?)?;
         self.directory.has_new_names.store(true, Ordering::Release);
         Ok(LogFile { file, directory: Arc::clone(&self.directory) })
     }

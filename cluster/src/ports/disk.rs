@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::direct::DirectFile;
 use super::storage::{Batch, Database, DatabaseError, Listing, Space, Storage, StoredFile, Tree};
+
+mod direct;
 
 pub(super) struct DiskStorage;
 
@@ -37,6 +40,13 @@ impl Storage for DiskStorage {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
         Ok(Box::new(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?))
+    }
+
+    fn create_for_appending(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        match DirectFile::create_new(path)? {
+            Some(file) => Ok(Box::new(file)),
+            None => self.create(path),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

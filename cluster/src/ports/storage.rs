@@ -32,6 +32,11 @@ pub trait Storage: Send + Sync + 'static {
     /// The file in `path`, made if there is none. Its name is durable once its directory is synced.
     fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
 
+    /// As [`Storage::create`], for a file that is written from its start to its end and hardly read.
+    fn create_for_appending(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        self.create(path)
+    }
+
     /// Renames a file or a database within its directory; replaces what has the name. Durable once the directory is synced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
