@@ -1,5 +1,6 @@
 //! Bringing a request to a node that can answer it: here, or one hop away, within the caller's deadline.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kvarter_cluster::{CallError, Leadership, LogIndex, NodeId, ShardId};
@@ -9,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::city::answer::{Here, is_read, read_feed, staleness_max};
-use crate::city::{CallContext, FeedBounds, Inner};
+use crate::city::{CallContext, FeedBounds, Forwarding, Inner};
 use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
 
 /// How long a leader that another node has followed is still waited for: its answer may be on its way.
@@ -44,7 +45,7 @@ impl Inner {
         leadership.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let mut failures = 0;
         loop {
-            let failure = match self.attempt(request, deadline).await {
+            let failure = match self.attempt(request, deadline, &context.forwarding).await {
                 Attempt::Done(outcome) => return outcome,
                 Attempt::Again(back, failure) => {
                     request = back;
@@ -64,17 +65,31 @@ impl Inner {
         }
     }
 
-    async fn attempt(&self, request: Box<message::ShardRequest>, deadline: Instant) -> Attempt {
+    async fn attempt(
+        &self,
+        request: Box<message::ShardRequest>,
+        deadline: Instant,
+        forwarding: &Forwarding,
+    ) -> Attempt {
         let mut request = match self.answer_here(request, deadline).await {
             Here::Answered(reply) => return Attempt::Done(outcome_of(reply)),
             Here::NotHere(request) => request,
         };
         let shard = ShardId(request.shard);
         let mut failure = Failure::new(FailureReason::NotLeader, format!("{shard} has no known leader"));
+        // Any replica may have answered a read that allows staleness.
+        let is_for_leader = request.request.as_ref().and_then(staleness_max).is_none();
         for node in self.candidates(shard, request.request.as_ref()) {
+            self.forwarded.fetch_add(1, Ordering::Relaxed);
             match self.ask(node, request, deadline).await {
                 Attempt::Again(back, reason) => (request, failure) = (back, reason),
-                done @ Attempt::Done(_) => return done,
+                Attempt::Done(outcome) => {
+                    let is_answered = !matches!(&outcome, Err(said) if said.reason() == FailureReason::Unknown);
+                    if is_for_leader && is_answered {
+                        forwarding.answered_by(node);
+                    }
+                    return Attempt::Done(outcome);
+                }
             }
         }
         Attempt::Again(request, failure)

@@ -14,5 +14,6 @@ mod metrics;
 mod node_loss;
 mod replicas;
 mod restart;
+mod routing;
 mod sensors;
 mod trace;

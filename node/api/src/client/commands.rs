@@ -4,7 +4,7 @@ use super::Client;
 use super::call::Repeat;
 use super::watch::CommandWatch;
 use crate::error::ApiError;
-use crate::name::CommandName;
+use crate::name::{CommandName, district_of};
 use crate::v1::command_service_client::CommandServiceClient;
 use crate::v1::{Command, GetCommandRequest, IssueCommandRequest};
 
@@ -15,7 +15,8 @@ impl Client {
         if request.request_id.is_empty() {
             request.request_id = self.entropy().id();
         }
-        self.call(Repeat::IdempotentWrite, request, |channel, request| async move {
+        let device = request.device.clone();
+        self.call_for(district_of(&device), Repeat::IdempotentWrite, request, |channel, request| async move {
             CommandServiceClient::new(channel).issue_command(request).await
         })
         .await
@@ -24,7 +25,7 @@ impl Client {
     /// Reads a command.
     pub async fn command(&self, name: &CommandName) -> Result<Command, ApiError> {
         let request = GetCommandRequest { name: name.to_string() };
-        self.call(Repeat::Read, request, |channel, request| async move {
+        self.call_for(Some(name.district()), Repeat::Read, request, |channel, request| async move {
             CommandServiceClient::new(channel).get_command(request).await
         })
         .await

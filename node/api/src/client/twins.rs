@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 use super::call::Repeat;
 use super::{ANSWER_BYTES_MAX, Client};
 use crate::error::ApiError;
-use crate::name::{DeviceName, DistrictName};
+use crate::name::{DeviceName, DistrictName, district_of};
 use crate::v1::twin_service_client::TwinServiceClient;
 use crate::v1::{
     BatchRegisterDevicesRequest, Device, DeviceRegistration, GetTwinRequest, GetTwinResponse, ListTwinsRequest,
@@ -61,11 +61,11 @@ impl Client {
     /// (whole milliseconds), and the answer tells its age.
     pub async fn twin(&self, name: &DeviceName, staleness_max: Duration) -> Result<GetTwinResponse, ApiError> {
         let request = GetTwinRequest { name: name.to_string(), consistency: Some(read_consistency(staleness_max)) };
-        self.call(
-            Repeat::Read,
-            request,
-            |channel, request| async move { twin_service(channel).get_twin(request).await },
-        )
+        // Any replica may do for a read that allows staleness.
+        let district = staleness_max.is_zero().then(|| name.district());
+        self.call_for(district, Repeat::Read, request, |channel, request| async move {
+            twin_service(channel).get_twin(request).await
+        })
         .await
     }
 
@@ -84,7 +84,8 @@ impl Client {
     /// Changes desired attributes. Repeated by itself only while certainly not applied: a later repetition might undo what
     /// another caller set.
     pub async fn patch_desired(&self, request: PatchDesiredRequest) -> Result<PatchDesiredResponse, ApiError> {
-        self.call(Repeat::Write, request, |channel, request| async move {
+        let name = request.name.clone();
+        self.call_for(district_of(&name), Repeat::Write, request, |channel, request| async move {
             twin_service(channel).patch_desired(request).await
         })
         .await
@@ -94,7 +95,7 @@ impl Client {
     /// was registered anew.
     pub async fn retire(&self, name: &DeviceName) -> Result<RetireDeviceResponse, ApiError> {
         let request = RetireDeviceRequest { name: name.to_string() };
-        self.call(Repeat::Write, request, |channel, request| async move {
+        self.call_for(Some(name.district()), Repeat::Write, request, |channel, request| async move {
             twin_service(channel).retire_device(request).await
         })
         .await
@@ -108,12 +109,15 @@ impl TwinPages {
             return Ok(None);
         }
         let request = self.request.clone();
-        let page =
-            self.client
-                .call(Repeat::Read, request, |channel, request| async move {
-                    twin_service(channel).list_twins(request).await
-                })
-                .await?;
+        let parent = request.parent.clone();
+        let is_linearizable = request.consistency.is_none_or(|consistency| consistency.staleness_max_ms == 0);
+        let district = district_of(&parent).filter(|_| is_linearizable);
+        let page = self
+            .client
+            .call_for(district, Repeat::Read, request, |channel, request| async move {
+                twin_service(channel).list_twins(request).await
+            })
+            .await?;
         self.is_complete = page.next_page_token.is_empty();
         self.request.page_token = page.next_page_token;
         Ok(Some(page.twins))
