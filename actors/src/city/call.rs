@@ -71,6 +71,11 @@ impl Inner {
         deadline: Instant,
         forwarding: &Forwarding,
     ) -> Attempt {
+        let (needed, version) = (request.request.as_ref().map_or(1, version_of), self.cluster.meta().version());
+        if version < needed {
+            let text = format!("the cluster has version {version} until every node is upgraded; this needs {needed}");
+            return Attempt::Again(request, Failure::new(FailureReason::NotLeader, text));
+        }
         let mut request = match self.answer_here(request, deadline).await {
             Here::Answered(reply) => return Attempt::Done(outcome_of(reply)),
             Here::NotHere(request) => request,
@@ -246,6 +251,15 @@ impl Inner {
             }
         }
         Err(failure)
+    }
+}
+
+/// The cluster version since which every member knows the request, and all that narrows it.
+fn version_of(request: &Request) -> u32 {
+    match request {
+        Request::ReadTwins(_) | Request::CancelCommand(_) => 2,
+        Request::ListTwins(list) if list.filter.is_some() => 2,
+        _ => 1,
     }
 }
 

@@ -122,6 +122,21 @@ impl Decider<'_> {
         Ok(Reply::Done(message::Done { position }))
     }
 
+    /// Ends a command that no gateway has taken yet. One that was delivered, or has ended, is left as it is.
+    pub(super) fn cancel_command(&mut self, request: &message::CancelCommand) -> Result<Reply, Failure> {
+        let number = self.scratch.find(&request.name).ok_or_else(|| Failure::device_not_found(&request.name))?;
+        let current = |decider: &Self| -> Option<message::Command> {
+            Some(decider.scratch.device(number)?.command(&request.id)?.to_command())
+        };
+        let mut command = current(self).ok_or_else(|| Failure::command_not_found(&request.name, &request.id))?;
+        if command.state == CommandState::Accepted.to_message() {
+            self.end_command(number, &request.id, CommandState::Cancelled, "");
+            // Its own receipt is never the oldest.
+            command = current(self).unwrap_or(command);
+        }
+        Ok(Reply::CommandRead(message::CommandRead { command: Some(command) }))
+    }
+
     /// Notes that commands reached the gateway of their device; those that went on since are left as they are.
     pub fn mark_delivered<'d>(&mut self, delivered: impl IntoIterator<Item = (DeviceNumber, &'d str)>) {
         for (device, id) in delivered {

@@ -5,7 +5,7 @@ mod watch;
 use kvarter_actors::message::{self, shard_reply::Reply, shard_request};
 use kvarter_actors::{CallContext, City, CommandId, DeviceName};
 use kvarter_api::v1::command_service_server::CommandService;
-use kvarter_api::v1::{Command, GetCommandRequest, IssueCommandRequest, WatchCommandRequest};
+use kvarter_api::v1::{CancelCommandRequest, Command, GetCommandRequest, IssueCommandRequest, WatchCommandRequest};
 use kvarter_cluster::ShardId;
 use tonic::{Request, Response, Status};
 
@@ -57,6 +57,15 @@ impl CommandService for Commands {
         let shard = route::shard_of(&self.city, device.district()).await?;
         let found = read(&self.city, shard, &device, &id, context).await?;
         Ok(Response::new(command::to_public(found, device.as_str(), shard)))
+    }
+
+    async fn cancel_command(&self, request: Request<CancelCommandRequest>) -> Result<Response<Command>, Status> {
+        let context = caller::context(&request, caller::DEADLINE_DEFAULT);
+        let (device, id) = name::parse_command(&request.get_ref().name, "name")?;
+        let shard = route::shard_of(&self.city, device.district()).await?;
+        let cancel = message::CancelCommand { name: device.as_str().to_owned(), id: id.as_str().to_owned() };
+        let cancelled = ask::ask(&self.city, shard, shard_request::Request::CancelCommand(cancel), context).await?;
+        Ok(Response::new(command::to_public(command_in(cancelled, shard)?, device.as_str(), shard)))
     }
 
     async fn watch_command(

@@ -44,6 +44,17 @@ Examples:
         #[arg(long)]
         watch: bool,
     },
+    /// Cancel a command that the device's gateway has not taken yet
+    #[command(after_help = "\
+Examples:
+  kvarter command cancel harbour/lamp-1/ticket-4711
+
+Prints what the command is then. The exit code is 1 unless it is cancelled: one that was delivered can not be called back.")]
+    Cancel {
+        /// DISTRICT/DEVICE/ID, or the name that `kvarter command send` prints
+        #[arg(value_parser = target::command)]
+        command: CommandName,
+    },
     /// Follow a command to its end
     #[command(after_help = "\
 Examples:
@@ -99,6 +110,12 @@ impl Call for CommandCommand {
                 }
                 print(&issued, output)?;
                 Ok(ExitCode::SUCCESS)
+            }
+            CommandCommand::Cancel { command } => {
+                let command = client.cancel_command(&command).await.map_err(explained)?;
+                print(&command, output)?;
+                let is_cancelled = command.state() == CommandState::Cancelled;
+                Ok(if is_cancelled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             CommandCommand::Watch { command } => watch(&command, client, output).await,
         }

@@ -12,6 +12,7 @@ mod identity;
 mod members;
 mod metrics;
 mod node_loss;
+mod queries;
 mod replicas;
 mod restart;
 mod routing;

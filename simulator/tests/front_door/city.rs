@@ -148,6 +148,10 @@ impl CommandService for City {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn cancel_command(&self, _: Call<v1::CancelCommandRequest>) -> Result<Answer<v1::Command>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn watch_command(
         &self,
         _: Call<v1::WatchCommandRequest>,
@@ -191,6 +195,13 @@ impl TwinService for City {
     }
 
     async fn get_twin(&self, _: Call<v1::GetTwinRequest>) -> Result<Answer<v1::GetTwinResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn batch_get_twins(
+        &self,
+        _: Call<v1::BatchGetTwinsRequest>,
+    ) -> Result<Answer<v1::BatchGetTwinsResponse>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 

@@ -6,7 +6,7 @@ use super::watch::CommandWatch;
 use crate::error::ApiError;
 use crate::name::{CommandName, district_of};
 use crate::v1::command_service_client::CommandServiceClient;
-use crate::v1::{Command, GetCommandRequest, IssueCommandRequest};
+use crate::v1::{CancelCommandRequest, Command, GetCommandRequest, IssueCommandRequest};
 
 impl Client {
     /// Issues a command and returns when it is committed. Repeated by itself: an empty `request_id` is drawn here first, so
@@ -27,6 +27,15 @@ impl Client {
         let request = GetCommandRequest { name: name.to_string() };
         self.call_for(Some(name.district()), Repeat::Read, request, |channel, request| async move {
             CommandServiceClient::new(channel).get_command(request).await
+        })
+        .await
+    }
+
+    /// Cancels a command that is not delivered; any other is answered as it is. Safe to repeat, and repeated by itself.
+    pub async fn cancel_command(&self, name: &CommandName) -> Result<Command, ApiError> {
+        let request = CancelCommandRequest { name: name.to_string() };
+        self.call_for(Some(name.district()), Repeat::IdempotentWrite, request, |channel, request| async move {
+            CommandServiceClient::new(channel).cancel_command(request).await
         })
         .await
     }

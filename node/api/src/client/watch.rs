@@ -84,7 +84,7 @@ impl CommandWatch {
 
 fn has_ended(command: &Command) -> bool {
     match command.state() {
-        CommandState::Succeeded | CommandState::Failed | CommandState::Expired => true,
+        CommandState::Succeeded | CommandState::Failed | CommandState::Expired | CommandState::Cancelled => true,
         CommandState::Unspecified | CommandState::Accepted | CommandState::Delivered => false,
     }
 }
