@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kvarter_cluster::{Cluster, LogIndex, Ports, ShardId, View};
+use kvarter_cluster::{Cluster, LogIndex, NodeId, Ports, ShardId, View};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -167,6 +167,11 @@ impl City {
             return Err(Failure::new(FailureReason::NotLeader, "the node is shutting down"));
         }
         self.inner.call(Box::new(request), context).await
+    }
+
+    /// Has `node` give its leaderships away and take none, or take them back: see [`Cluster::set_drained`]. Safe to repeat.
+    pub async fn drain(&self, node: NodeId, is_drained: bool, deadline: Duration) -> Result<(), Failure> {
+        self.inner.drain(node, is_drained, deadline).await
     }
 
     /// Makes this node the place where deliveries for `stream` arrive, until the mailbox is dropped. An older mailbox of the

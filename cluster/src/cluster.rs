@@ -300,6 +300,18 @@ impl<S: StateMachine> Cluster<S> {
         self.core.meta.state_hash()
     }
 
+    /// Has this node give its leaderships away and take none, as long as somebody else can lead: until it is said otherwise, or the
+    /// process ends. Replicas stay.
+    pub fn set_drained(&self, is_drained: bool) {
+        tracing::info!(is_drained, "whether this node is drained was changed");
+        self.core.peers.set_drained(is_drained);
+    }
+
+    /// Whether `node` is drained, as it said last.
+    pub fn is_drained(&self, node: NodeId) -> bool {
+        self.core.peers.is_drained(node)
+    }
+
     /// Hands all leaderships to other replicas, and takes none back. Returns when done or after `deadline`.
     pub async fn transfer_leaders(&self, deadline: Duration) {
         self.core.draining.cancel();

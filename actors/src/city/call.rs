@@ -163,6 +163,29 @@ impl Inner {
         }
     }
 
+    /// Tells `node`, which may be this one, whether it is drained. `NOT_LEADER`: it was not reached; `UNKNOWN`: it did not answer.
+    pub(super) async fn drain(&self, node: NodeId, is_drained: bool, deadline: Duration) -> Result<(), Failure> {
+        if node == self.cluster.node() {
+            self.cluster.set_drained(is_drained);
+            return Ok(());
+        }
+        let request = message::peer_request::Request::Drain(message::Drain { drained: is_drained });
+        let request = message::PeerRequest { request: Some(request) };
+        let answer = self.cluster.call(node, request.encode_to_vec().into(), deadline).await.map_err(|error| {
+            let reason = match error {
+                CallError::Unreachable { .. } => FailureReason::NotLeader,
+                CallError::Unknown { .. } => FailureReason::Unknown,
+            };
+            Failure::new(reason, error.to_string())
+        })?;
+        match message::PeerReply::decode(answer).ok().and_then(|reply| reply.reply) {
+            Some(message::peer_reply::Reply::Drained(_)) => Ok(()),
+            _ => {
+                Err(Failure::new(FailureReason::Limit, format!("the program of {node} can not be drained: upgrade it")))
+            }
+        }
+    }
+
     /// What any replica of `shard` keeps of its feed: from the first entry of any to the last of any. `NOT_LEADER`: no replica
     /// answered.
     pub(super) async fn feed_bounds(&self, shard: ShardId, deadline: Instant) -> Result<FeedBounds, Failure> {
@@ -282,6 +305,6 @@ fn outcome_of(reply: Reply) -> Result<Reply, Failure> {
 fn reply_from(bytes: bytes::Bytes) -> Option<Reply> {
     match message::PeerReply::decode(bytes).ok()?.reply? {
         message::peer_reply::Reply::Shard(reply) => reply.reply,
-        message::peer_reply::Reply::Deliveries(_) => None,
+        message::peer_reply::Reply::Deliveries(_) | message::peer_reply::Reply::Drained(_) => None,
     }
 }
