@@ -11,6 +11,7 @@ mod services;
 mod subscription;
 mod twins;
 mod watch;
+mod waves;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 pub use subscription::Subscription;
 pub use twins::{TwinPages, TwinSelection};
 pub use watch::CommandWatch;
+pub use waves::CommandWaves;
 
 use crate::backoff::Backoff;
 use crate::config::ClientConfig;

@@ -54,7 +54,7 @@ mod name;
 mod reason;
 mod routes;
 
-pub use client::{Client, CommandWatch, Subscription, TwinPages, TwinSelection};
+pub use client::{Client, CommandWatch, CommandWaves, Subscription, TwinPages, TwinSelection};
 pub use command_ledger::{Admission, CommandLedger, Refusal};
 pub use config::{ClientConfig, TlsIdentity};
 pub use endpoints::{ConnectError, DialError};

@@ -1,7 +1,7 @@
 //! TwinService: devices and their twins.
 
 mod batch;
-mod list;
+pub(crate) mod list;
 mod register;
 
 use kvarter_actors::City;

@@ -73,7 +73,7 @@ fn bounding_box(text: &str) -> Result<BoundingBox, String> {
 fn numbers<const COUNT: usize>(text: &str) -> Result<[f64; COUNT], String> {
     let wrong = || format!("write {COUNT} numbers with commas between them");
     let numbers: Option<Vec<_>> = text.split(',').map(|part| value::parse_number(part.trim())).collect();
-    numbers.ok_or_else(wrong)?.try_into().map_err(|_| wrong())
+    numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -117,6 +117,7 @@ impl KindService for City {
 
 #[tonic::async_trait]
 impl CommandService for City {
+    type IssueCommandsStream = ReceiverStream<Result<v1::IssueCommandsProgress, Status>>;
     type WatchCommandStream = ReceiverStream<Result<v1::Command, Status>>;
 
     async fn issue_command(&self, request: Call<v1::IssueCommandRequest>) -> Result<Answer<v1::Command>, Status> {
@@ -145,6 +146,13 @@ impl CommandService for City {
     }
 
     async fn get_command(&self, _: Call<v1::GetCommandRequest>) -> Result<Answer<v1::Command>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn issue_commands(
+        &self,
+        _: Call<v1::IssueCommandsRequest>,
+    ) -> Result<Answer<Self::IssueCommandsStream>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 

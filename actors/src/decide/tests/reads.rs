@@ -107,7 +107,7 @@ fn a_list_shows_what_its_filter_lets_through() {
     assert_eq!(list(vec![level_above(10)], None), [0, 1], "not the one that reports none");
     assert_eq!(list(vec![level_above(50)], None), [0]);
     assert_eq!(list(vec![level_above(10), level_above(50)], None), [0], "all must hold");
-    assert_eq!(list(vec![], near()), [1, 3]);
+    assert_eq!(list(vec![], near()), [1, 4]);
     assert_eq!(list(vec![level_above(10)], near()), [1]);
 }
 

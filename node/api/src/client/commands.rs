@@ -3,10 +3,11 @@
 use super::Client;
 use super::call::Repeat;
 use super::watch::CommandWatch;
+use super::waves::CommandWaves;
 use crate::error::ApiError;
 use crate::name::{CommandName, district_of};
 use crate::v1::command_service_client::CommandServiceClient;
-use crate::v1::{CancelCommandRequest, Command, GetCommandRequest, IssueCommandRequest};
+use crate::v1::{CancelCommandRequest, Command, GetCommandRequest, IssueCommandRequest, IssueCommandsRequest};
 
 impl Client {
     /// Issues a command and returns when it is committed. Repeated by itself: an empty `request_id` is drawn here first, so
@@ -20,6 +21,14 @@ impl Client {
             CommandServiceClient::new(channel).issue_command(request).await
         })
         .await
+    }
+
+    /// Issues an order to all devices that match, in waves, as they are asked for. An empty `request_id` is drawn here.
+    pub fn issue_commands(&self, mut request: IssueCommandsRequest) -> CommandWaves {
+        if request.request_id.is_empty() {
+            request.request_id = self.entropy().id();
+        }
+        CommandWaves::new(self.clone(), request)
     }
 
     /// Reads a command.

@@ -9,8 +9,8 @@ use kvarter_api::v1::twin_service_server::{TwinService, TwinServiceServer};
 use kvarter_api::v1::{
     BatchGetTwinsRequest, BatchGetTwinsResponse, BatchRegisterDevicesRequest, BatchRegisterDevicesResponse,
     CancelCommandRequest, Command, CommandState, ErrorReason, GetCommandRequest, GetTwinRequest, GetTwinResponse,
-    IssueCommandRequest, ListTwinsRequest, ListTwinsResponse, PatchDesiredRequest, PatchDesiredResponse,
-    RetireDeviceRequest, RetireDeviceResponse, Twin, WatchCommandRequest,
+    IssueCommandRequest, IssueCommandsProgress, IssueCommandsRequest, ListTwinsRequest, ListTwinsResponse,
+    PatchDesiredRequest, PatchDesiredResponse, RetireDeviceRequest, RetireDeviceResponse, Twin, WatchCommandRequest,
 };
 use kvarter_api::{ApiError, Client, ClientConfig, DeviceName, TwinSelection};
 use tonic::service::Routes;
@@ -87,6 +87,7 @@ impl TwinService for Script {
 
 #[tonic::async_trait]
 impl CommandService for Script {
+    type IssueCommandsStream = tokio_stream::Empty<Result<IssueCommandsProgress, Status>>;
     type WatchCommandStream = tokio_stream::Iter<std::vec::IntoIter<Result<Command, Status>>>;
 
     async fn issue_command(&self, request: Request<IssueCommandRequest>) -> Result<Response<Command>, Status> {
@@ -95,6 +96,13 @@ impl CommandService for Script {
     }
 
     async fn get_command(&self, _request: Request<GetCommandRequest>) -> Result<Response<Command>, Status> {
+        Err(Status::unimplemented("not in this script"))
+    }
+
+    async fn issue_commands(
+        &self,
+        _request: Request<IssueCommandsRequest>,
+    ) -> Result<Response<Self::IssueCommandsStream>, Status> {
         Err(Status::unimplemented("not in this script"))
     }
 
