@@ -262,6 +262,14 @@ impl<S: StateMachine> Cluster<S> {
         self.core.disk.subscribe()
     }
 
+    /// Tells `observer` how long each round of the log takes, from now on: what waited for all groups is written and synced once.
+    /// There is one observer: later ones are ignored. It is called where the log is written, and must not wait.
+    pub fn observe_syncs(&self, observer: impl Fn(Duration) + Send + Sync + 'static) {
+        if !self.core.log.observe_syncs(observer) {
+            tracing::warn!("the syncs of the log were observed already");
+        }
+    }
+
     /// Whether `node` answered within the last 2 s.
     pub fn is_reachable(&self, node: NodeId) -> bool {
         self.core.peers.is_reachable(node)

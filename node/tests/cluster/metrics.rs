@@ -45,6 +45,7 @@ async fn the_metrics_page_tells_how_proposals_syncs_and_peers_fare() {
         let leaders = all("kvarter_shard_has_leader", "shard=");
         assert!(leaders.len() == 5 && leaders.iter().all(|has| *has == 1.0), "{leaders:?}");
         assert!(all("kvarter_shard_leader_changes_total", "shard=").iter().sum::<f64>() > 0.0, "{page}");
+        assert!(all("kvarter_log_sync_duration_seconds_count", "")[0] > 0.0, "{page}");
         assert!(all("raft_engine_sync_log_duration_seconds_count", "")[0] > 0.0, "{page}");
     }
     // Each of the four shards began a leadership, and took readings or registrations.
