@@ -6,10 +6,10 @@
 //! [`crate::Decider`]'s.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kvarter_cluster::{Cluster, LogIndex, Ports, ShardId, View};
+use kvarter_cluster::{Cluster, LogIndex, NodeId, Ports, ShardId, View};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,19 +23,21 @@ mod answer;
 mod call;
 mod door;
 mod feed;
+mod forwarding;
 mod keeper;
 mod kinds;
 mod mailbox;
 
 pub use door::PeerDoor;
 pub use feed::{CityFeed, FeedBounds, FeedEntry};
+pub use forwarding::Forwarding;
 pub(crate) use mailbox::Mailboxes;
 pub use mailbox::{StreamDelivery, StreamMailbox};
 
 use keeper::{Keeper, LedShards};
 
 /// What a caller brings along.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CallContext {
     /// Time until the caller gives up.
     pub deadline: Duration,
@@ -43,6 +45,8 @@ pub struct CallContext {
     pub traceparent: String,
     /// What the caller says of the request; `None`: as it is by itself. See [`Criticality`].
     pub criticality: Option<Criticality>,
+    /// Tells the caller which other node answered.
+    pub forwarding: Forwarding,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +84,7 @@ pub(crate) struct Inner {
     counters: Arc<DeviceCounters>,
     proposals: Arc<Proposals>,
     refused: RefusalCounters,
+    forwarded: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -109,6 +114,7 @@ impl City {
             counters: Arc::default(),
             proposals: Arc::default(),
             refused: RefusalCounters::default(),
+            forwarded: AtomicU64::new(0),
             tasks,
             stop,
         });
@@ -163,6 +169,11 @@ impl City {
         self.inner.call(Box::new(request), context).await
     }
 
+    /// Has `node` give its leaderships away and take none, or take them back: see [`Cluster::set_drained`]. Safe to repeat.
+    pub async fn drain(&self, node: NodeId, is_drained: bool, deadline: Duration) -> Result<(), Failure> {
+        self.inner.drain(node, is_drained, deadline).await
+    }
+
     /// Makes this node the place where deliveries for `stream` arrive, until the mailbox is dropped. An older mailbox of the
     /// stream ends.
     pub fn open_mailbox(&self, stream: u128) -> StreamMailbox {
@@ -215,6 +226,11 @@ impl City {
     /// Requests that this node refused since it started, because too much waited.
     pub fn requests_refused(&self, criticality: Criticality) -> u64 {
         self.inner.refused.of(criticality)
+    }
+
+    /// Requests that this node passed on to another since it started: once for each node that was asked.
+    pub fn requests_forwarded(&self) -> u64 {
+        self.inner.forwarded.load(Ordering::Relaxed)
     }
 
     /// Tells `observer` how each entry ends that a shard of this node proposes, from now on. There is one observer: later ones

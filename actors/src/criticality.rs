@@ -62,7 +62,7 @@ impl Criticality {
 
     fn own(request: &Request) -> Self {
         match request {
-            Request::AcknowledgeCommands(_) | Request::SetServiceMode(_) => Self::Vital,
+            Request::AcknowledgeCommands(_) | Request::CancelCommand(_) | Request::SetServiceMode(_) => Self::Vital,
             Request::IssueCommand(issue) if (1..=OPERATOR_PRIORITY).contains(&issue.priority) => Self::Vital,
             Request::IssueCommand(_)
             | Request::PatchDesired(_)
@@ -74,7 +74,9 @@ impl Criticality {
             Request::SubmitReadings(_) | Request::ReadTwin(_) | Request::ReadServices(_) | Request::RetireDevice(_) => {
                 Self::Normal
             }
-            Request::RegisterDevices(_) | Request::ListTwins(_) | Request::ReadFeed(_) => Self::Low,
+            Request::RegisterDevices(_) | Request::ListTwins(_) | Request::ReadTwins(_) | Request::ReadFeed(_) => {
+                Self::Low
+            }
         }
     }
 

@@ -143,10 +143,12 @@ impl<'a> Decider<'a> {
             Request::SubmitReadings(request) => self.submit_readings(request),
             Request::CloseStream(request) => self.close_stream(request),
             Request::IssueCommand(command) => self.issue_command(command, &request.traceparent),
+            Request::CancelCommand(request) => self.cancel_command(request),
             Request::AcknowledgeCommands(request) => self.acknowledge_commands(request),
             Request::SetServiceMode(request) => self.set_service_mode(request),
             Request::ReadTwin(_)
             | Request::ListTwins(_)
+            | Request::ReadTwins(_)
             | Request::ReadCommand(_)
             | Request::ReadServices(_)
             | Request::ReadStream(_)

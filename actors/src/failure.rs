@@ -23,6 +23,11 @@ impl message::Failure {
         Self::new(FailureReason::NotFound, format!("device `{name}` is not registered"))
     }
 
+    pub(crate) fn command_not_found(device: &str, id: &str) -> Self {
+        let text = format!("device `{device}` has no command `{id}`, or its receipt is gone");
+        Self::new(FailureReason::NotFound, text)
+    }
+
     pub(crate) fn with_totals(self, totals: message::StreamTotals) -> Self {
         Self { totals: Some(totals), ..self }
     }

@@ -26,8 +26,8 @@ mod value;
 pub use apply::ordinals;
 pub use catalog::{Catalog, YamlError};
 pub use city::{
-    CallContext, City, CityConfig, CityFeed, DeviceActorCounters, FeedBounds, FeedEntry, PeerDoor, StreamDelivery,
-    StreamMailbox,
+    CallContext, City, CityConfig, CityFeed, DeviceActorCounters, FeedBounds, FeedEntry, Forwarding, PeerDoor,
+    StreamDelivery, StreamMailbox,
 };
 pub use criticality::Criticality;
 pub use decide::{

@@ -1,11 +1,14 @@
 //! Reading a view: the pure answers to requests that change nothing.
 
+mod filter;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kvarter_cluster::{LogIndex, Timestamp};
 
-use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
+use self::filter::Filter;
+use crate::message::{self, Failure, shard_reply::Reply, shard_request::Request};
 use crate::name::district_of;
 use crate::state::{Service, ShardState, TwinRef, twins};
 use crate::{AttributeNumber, Catalog, DeviceNumber, StreamId};
@@ -14,6 +17,9 @@ use crate::{AttributeNumber, Catalog, DeviceNumber, StreamId};
 const LIST_MAX: usize = 1_000;
 
 const LIST_DEFAULT: usize = 100;
+
+/// Twins that one request looks at: the reader's task is not held longer than some milliseconds, however few match.
+const LOOKED_AT_MAX: usize = 10_000;
 
 /// Quality of a value that is older than its kind allows.
 const STALE: u32 = 4;
@@ -44,6 +50,7 @@ impl Reader<'_> {
     pub fn read(&self, request: &Request) -> Option<Reply> {
         let reply = match request {
             Request::ReadTwin(request) => self.twin(request),
+            Request::ReadTwins(request) => Ok(self.twins(request)),
             Request::ListTwins(request) => Ok(self.list(request)),
             Request::ReadCommand(request) => self.command(request),
             Request::ReadStream(request) => Ok(self.stream(request)),
@@ -120,6 +127,12 @@ impl Reader<'_> {
         Ok(Reply::TwinRead(message::TwinRead { twin, index: self.applied.0, age_ms: self.age_ms() }))
     }
 
+    fn twins(&self, request: &message::ReadTwins) -> Reply {
+        let names = request.names.iter().take(LIST_MAX);
+        let twins = names.filter_map(|name| Some(self.twin_message(self.state.device_named(name)?)));
+        Reply::TwinsRead(message::TwinsRead { twins: twins.collect(), age_ms: self.age_ms() })
+    }
+
     fn stream(&self, request: &message::ReadStream) -> Reply {
         let stream = StreamId::from_message(&request.stream).and_then(|id| self.state.stream(id));
         let devices = stream.map_or_else(Vec::new, |stream| stream.devices.iter().map(|device| device.0).collect());
@@ -131,22 +144,30 @@ impl Reader<'_> {
             0 => LIST_DEFAULT,
             limit => limit.min(LIST_MAX),
         };
-        let mut matching = self
-            .state
-            .devices(DeviceNumber(request.from_device))
-            .filter(|twin| is_in_district(twin.name(), &request.district))
-            .filter(|twin| request.kind.is_empty() || twin.kind() == request.kind);
-        let twins = matching.by_ref().take(limit).map(|twin| self.twin_message(twin)).collect();
-        let next_device = matching.next().map(|twin| twin.number().0);
+        let mut filter = request.filter.as_ref().map(|filter| Filter::new(filter, self.catalog));
+        let mut matches = |twin: TwinRef<'_>| {
+            is_in_district(twin.name(), &request.district)
+                && (request.kind.is_empty() || twin.kind() == request.kind)
+                && filter.as_mut().is_none_or(|filter| filter.matches(twin))
+        };
+        let (mut twins, mut next_device) = (Vec::new(), None);
+        for (looked_at, twin) in self.state.devices(DeviceNumber(request.from_device)).enumerate() {
+            let is_match = matches(twin);
+            if looked_at == LOOKED_AT_MAX || is_match && twins.len() == limit {
+                next_device = Some(twin.number().0);
+                break;
+            }
+            if is_match {
+                twins.push(self.twin_message(twin));
+            }
+        }
         Reply::TwinsListed(message::TwinsListed { twins, next_device, age_ms: self.age_ms() })
     }
 
     fn command(&self, request: &message::ReadCommand) -> Result<Reply, Failure> {
         let twin = self.state.device_named(&request.name).ok_or_else(|| Failure::device_not_found(&request.name))?;
-        let command = twin.command(&request.id).ok_or_else(|| {
-            let text = format!("device `{}` has no command `{}`, or its receipt is gone", request.name, request.id);
-            Failure::new(FailureReason::NotFound, text)
-        })?;
+        let command =
+            twin.command(&request.id).ok_or_else(|| Failure::command_not_found(&request.name, &request.id))?;
         Ok(Reply::CommandRead(message::CommandRead { command: Some(command.to_command()) }))
     }
 

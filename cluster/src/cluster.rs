@@ -262,6 +262,14 @@ impl<S: StateMachine> Cluster<S> {
         self.core.disk.subscribe()
     }
 
+    /// Tells `observer` how long each round of the log takes, from now on: what waited for all groups is written and synced once.
+    /// There is one observer: later ones are ignored. It is called where the log is written, and must not wait.
+    pub fn observe_syncs(&self, observer: impl Fn(Duration) + Send + Sync + 'static) {
+        if !self.core.log.observe_syncs(observer) {
+            tracing::warn!("the syncs of the log were observed already");
+        }
+    }
+
     /// Whether `node` answered within the last 2 s.
     pub fn is_reachable(&self, node: NodeId) -> bool {
         self.core.peers.is_reachable(node)
@@ -298,6 +306,18 @@ impl<S: StateMachine> Cluster<S> {
     /// The meta group's applied index and the hash of its state.
     pub fn meta_hash(&self) -> (LogIndex, u128) {
         self.core.meta.state_hash()
+    }
+
+    /// Has this node give its leaderships away and take none, as long as somebody else can lead: until it is said otherwise, or the
+    /// process ends. Replicas stay.
+    pub fn set_drained(&self, is_drained: bool) {
+        tracing::info!(is_drained, "whether this node is drained was changed");
+        self.core.peers.set_drained(is_drained);
+    }
+
+    /// Whether `node` is drained, as it said last.
+    pub fn is_drained(&self, node: NodeId) -> bool {
+        self.core.peers.is_drained(node)
     }
 
     /// Hands all leaderships to other replicas, and takes none back. Returns when done or after `deadline`.

@@ -107,6 +107,12 @@ impl LogStore {
         GroupLog::open(shard, Arc::clone(&self.storage), Arc::clone(&self.engine), self.flusher.sender())
     }
 
+    /// Tells `observer` how long each round took from its begin until it was synced, from now on; it is called before the round is
+    /// acknowledged, and must not wait. The first one stays; whether it is this one.
+    pub(crate) fn observe_syncs(&self, observer: impl Fn(Duration) + Send + Sync + 'static) -> bool {
+        self.flusher.observe(Box::new(observer))
+    }
+
     /// For how long the round that is being written has not been synced; zero when none is.
     pub(crate) fn sync_pending(&self) -> Duration {
         self.flusher.pending()

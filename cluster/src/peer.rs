@@ -74,8 +74,10 @@ pub(crate) struct Peers {
     connector: Connector,
     cluster: RwLock<Option<ClusterId>>,
     known: RwLock<BTreeMap<NodeId, Known>>,
-    /// This node's disk is full or hangs.
+    /// This node's disk is full or hangs, or it is drained.
     is_unfit: AtomicBool,
+    /// This node is to lead nothing until it is told otherwise.
+    is_drained: AtomicBool,
     /// Nodes that are no members any more, and never will be.
     removed: RwLock<BTreeSet<NodeId>>,
     /// Set once this node learns that it is one of them.
@@ -108,8 +110,10 @@ struct Known {
     round_trip: Mutex<Option<Duration>>,
     /// How far its clock was ahead of this node's when it last told, microseconds.
     ahead_us: Mutex<Option<i64>>,
-    /// It said that its disk is full or hangs.
+    /// It said that it should lead nothing.
     is_unfit: AtomicBool,
+    /// It said that this is because it is drained.
+    is_drained: AtomicBool,
     /// The groups that it led when it last told.
     led: Mutex<BTreeMap<ShardId, Term>>,
     /// The cluster version that its program knows; zero before it told.
@@ -133,6 +137,7 @@ impl Peers {
             cluster: RwLock::new(cluster),
             known: RwLock::default(),
             is_unfit: AtomicBool::new(false),
+            is_drained: AtomicBool::new(false),
             removed: RwLock::default(),
             expelled: CancellationToken::new(),
         }
@@ -171,6 +176,7 @@ impl Peers {
             round_trip: Mutex::new(None),
             ahead_us: Mutex::new(None),
             is_unfit: AtomicBool::new(false),
+            is_drained: AtomicBool::new(false),
             led: Mutex::default(),
             version: AtomicU32::new(0),
         };
@@ -271,7 +277,19 @@ impl Peers {
         ahead
     }
 
-    /// Whether the disk of `node` is fit for leading, as the node said last.
+    /// Whether `node` is to lead nothing until it is told otherwise, as the node said last.
+    pub(crate) fn is_drained(&self, node: NodeId) -> bool {
+        if node == self.own.node {
+            return self.is_drained.load(Ordering::Relaxed);
+        }
+        self.known.read().get(&node).is_some_and(|peer| peer.is_drained.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_drained(&self, is_drained: bool) {
+        self.is_drained.store(is_drained, Ordering::Relaxed);
+    }
+
+    /// Whether `node` is fit for leading, as the node said last.
     pub(crate) fn is_fit(&self, node: NodeId) -> bool {
         if node == self.own.node {
             return !self.is_unfit.load(Ordering::Relaxed);
@@ -279,7 +297,7 @@ impl Peers {
         self.known.read().get(&node).is_none_or(|peer| !peer.is_unfit.load(Ordering::Relaxed))
     }
 
-    /// Has this node say whether its disk is fit for leading.
+    /// Has this node say whether it is fit for leading.
     pub(crate) fn set_fit(&self, is_fit: bool) {
         self.is_unfit.store(!is_fit, Ordering::Relaxed);
     }
@@ -363,6 +381,7 @@ impl Peers {
             cluster: self.cluster().map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
             clock_us: self.clock.now().0,
             unfit: self.is_unfit.load(Ordering::Relaxed),
+            drained: self.is_drained.load(Ordering::Relaxed),
             version: VERSION_MAX,
             ..wire::Identity::default()
         }
@@ -413,6 +432,7 @@ impl Peers {
         let known = self.known.read();
         let Some(peer) = known.get(&node) else { return Ok(answer) };
         peer.is_unfit.store(answer.unfit, Ordering::Relaxed);
+        peer.is_drained.store(answer.drained, Ordering::Relaxed);
         peer.version.store(answer.version.max(1), Ordering::Relaxed);
         *peer.led.lock() = answer.led.iter().map(|led| (ShardId(led.shard), Term(led.term))).collect();
         *peer.round_trip.lock() = Some(round_trip);

@@ -99,6 +99,22 @@ async fn the_stores_pass_the_conformance_suite_in_memory() {
     Suite::test_all(Stores(|| (Arc::new(MemoryStorage::new()) as _, PathBuf::from("/node"), None))).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_synced_round_is_told_with_its_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = LogStore::open(disk(), &directory.path().join("log"), Kept::Bytes(1 << 30)).unwrap();
+    let (rounds_tx, rounds) = std::sync::mpsc::channel();
+    assert!(log.observe_syncs(move |took| rounds_tx.send(took).unwrap()));
+    assert!(!log.observe_syncs(|_| {}), "the first observer stays");
+    let mut group = log.group(SHARD).unwrap();
+    for index in 0..3 {
+        append(&mut group, vec![entry(1, index, b"a")]).await;
+    }
+    let told: Vec<_> = rounds.try_iter().collect();
+    assert!(told.len() == 3 && told.iter().all(|took| !took.is_zero()), "{told:?}");
+    log.close().await;
+}
+
 fn entry(term: u64, index: u64, payload: &'static [u8]) -> Entry {
     Entry {
         log_id: LogId::new(LeaderId { term, node_id: 1 }, index),

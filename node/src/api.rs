@@ -12,6 +12,7 @@ mod conversion;
 mod feed;
 mod gateway;
 mod kinds;
+mod leader_hint;
 mod name;
 mod outlet;
 mod page_token;
@@ -48,6 +49,7 @@ use tonic::{Request, Status};
 use tonic_health::ServingStatus;
 use tower_layer::{Identity, Stack};
 
+use self::leader_hint::LeaderHintLayer;
 use crate::telemetry::RpcLayer;
 
 /// Bytes of one message, both ways.
@@ -128,8 +130,9 @@ async fn accepted(connection: io::Result<TcpStream>) -> Option<TcpStream> {
     }
 }
 
-/// Callers are checked first, then their calls are measured.
-type Layers = Stack<RpcLayer, Stack<InterceptorLayer<fn(Request<()>) -> Result<Request<()>, Status>>, Identity>>;
+/// Callers are checked first, then their calls are measured, then told who answered.
+type Layers = Stack<LeaderHintLayer, Stack<RpcLayer, Stack<CheckLayer, Identity>>>;
+type CheckLayer = InterceptorLayer<fn(Request<()>) -> Result<Request<()>, Status>>;
 
 async fn router(layer: RpcLayer, city: &City, lifetime: &Lifetime) -> Result<Router<Layers>, ServeError> {
     macro_rules! limited {
@@ -157,6 +160,7 @@ async fn router(layer: RpcLayer, city: &City, lifetime: &Lifetime) -> Result<Rou
     Ok(Server::builder()
         .layer(InterceptorLayer::new(caller::authenticate as fn(_) -> _))
         .layer(layer)
+        .layer(LeaderHintLayer::new(city.clone()))
         .tcp_nodelay(true)
         .http2_adaptive_window(Some(true))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -16,6 +16,7 @@ mod json;
 mod kind;
 mod node;
 mod output;
+mod query;
 mod table;
 mod target;
 mod twin;

@@ -97,6 +97,12 @@ fn observe_requests(meter: &Meter, city: &City) {
             }
         })
         .build();
+    let forwarded = city.clone();
+    meter
+        .u64_observable_counter("kvarter.requests.forwarded")
+        .with_description("Requests that this node passed on to another, mostly to a shard's leader")
+        .with_callback(move |counter| counter.observe(forwarded.requests_forwarded(), &[]))
+        .build();
     let refused = city.clone();
     meter
         .u64_observable_counter("kvarter.requests.refused")

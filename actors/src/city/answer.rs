@@ -135,6 +135,7 @@ pub(super) fn is_read(request: &Request) -> bool {
     match request {
         Request::ReadTwin(_)
         | Request::ListTwins(_)
+        | Request::ReadTwins(_)
         | Request::ReadCommand(_)
         | Request::ReadServices(_)
         | Request::ReadStream(_) => true,
@@ -147,6 +148,7 @@ pub(super) fn is_read(request: &Request) -> bool {
         | Request::CloseStream(_)
         | Request::IssueCommand(_)
         | Request::AcknowledgeCommands(_)
+        | Request::CancelCommand(_)
         | Request::SetServiceMode(_)
         | Request::ReadFeed(_) => false,
     }
@@ -164,9 +166,11 @@ fn is_intake(request: &Request) -> bool {
         Request::RetireDevice(_)
         | Request::CloseStream(_)
         | Request::AcknowledgeCommands(_)
+        | Request::CancelCommand(_)
         | Request::SetServiceMode(_)
         | Request::ReadTwin(_)
         | Request::ListTwins(_)
+        | Request::ReadTwins(_)
         | Request::ReadCommand(_)
         | Request::ReadServices(_)
         | Request::ReadStream(_)
@@ -178,6 +182,7 @@ fn is_intake(request: &Request) -> bool {
 pub(super) fn staleness_max(request: &Request) -> Option<Duration> {
     let consistency = match request {
         Request::ReadTwin(read) => read.consistency,
+        Request::ReadTwins(read) => read.consistency,
         Request::ListTwins(list) => list.consistency,
         _ => None,
     };

@@ -1,5 +1,6 @@
 //! Bringing a request to a node that can answer it: here, or one hop away, within the caller's deadline.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kvarter_cluster::{CallError, Leadership, LogIndex, NodeId, ShardId};
@@ -9,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::city::answer::{Here, is_read, read_feed, staleness_max};
-use crate::city::{CallContext, FeedBounds, Inner};
+use crate::city::{CallContext, FeedBounds, Forwarding, Inner};
 use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
 
 /// How long a leader that another node has followed is still waited for: its answer may be on its way.
@@ -44,7 +45,7 @@ impl Inner {
         leadership.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let mut failures = 0;
         loop {
-            let failure = match self.attempt(request, deadline).await {
+            let failure = match self.attempt(request, deadline, &context.forwarding).await {
                 Attempt::Done(outcome) => return outcome,
                 Attempt::Again(back, failure) => {
                     request = back;
@@ -64,17 +65,36 @@ impl Inner {
         }
     }
 
-    async fn attempt(&self, request: Box<message::ShardRequest>, deadline: Instant) -> Attempt {
+    async fn attempt(
+        &self,
+        request: Box<message::ShardRequest>,
+        deadline: Instant,
+        forwarding: &Forwarding,
+    ) -> Attempt {
+        let (needed, version) = (request.request.as_ref().map_or(1, version_of), self.cluster.meta().version());
+        if version < needed {
+            let text = format!("the cluster has version {version} until every node is upgraded; this needs {needed}");
+            return Attempt::Again(request, Failure::new(FailureReason::NotLeader, text));
+        }
         let mut request = match self.answer_here(request, deadline).await {
             Here::Answered(reply) => return Attempt::Done(outcome_of(reply)),
             Here::NotHere(request) => request,
         };
         let shard = ShardId(request.shard);
         let mut failure = Failure::new(FailureReason::NotLeader, format!("{shard} has no known leader"));
+        // Any replica may have answered a read that allows staleness.
+        let is_for_leader = request.request.as_ref().and_then(staleness_max).is_none();
         for node in self.candidates(shard, request.request.as_ref()) {
+            self.forwarded.fetch_add(1, Ordering::Relaxed);
             match self.ask(node, request, deadline).await {
                 Attempt::Again(back, reason) => (request, failure) = (back, reason),
-                done @ Attempt::Done(_) => return done,
+                Attempt::Done(outcome) => {
+                    let is_answered = !matches!(&outcome, Err(said) if said.reason() == FailureReason::Unknown);
+                    if is_for_leader && is_answered {
+                        forwarding.answered_by(node);
+                    }
+                    return Attempt::Done(outcome);
+                }
             }
         }
         Attempt::Again(request, failure)
@@ -139,6 +159,29 @@ impl Inner {
             None => {
                 let text = format!("{shard}: no answer from {node}; whether the request was applied is unknown");
                 Attempt::Done(Err(Failure::new(FailureReason::Unknown, text)))
+            }
+        }
+    }
+
+    /// Tells `node`, which may be this one, whether it is drained. `NOT_LEADER`: it was not reached; `UNKNOWN`: it did not answer.
+    pub(super) async fn drain(&self, node: NodeId, is_drained: bool, deadline: Duration) -> Result<(), Failure> {
+        if node == self.cluster.node() {
+            self.cluster.set_drained(is_drained);
+            return Ok(());
+        }
+        let request = message::peer_request::Request::Drain(message::Drain { drained: is_drained });
+        let request = message::PeerRequest { request: Some(request) };
+        let answer = self.cluster.call(node, request.encode_to_vec().into(), deadline).await.map_err(|error| {
+            let reason = match error {
+                CallError::Unreachable { .. } => FailureReason::NotLeader,
+                CallError::Unknown { .. } => FailureReason::Unknown,
+            };
+            Failure::new(reason, error.to_string())
+        })?;
+        match message::PeerReply::decode(answer).ok().and_then(|reply| reply.reply) {
+            Some(message::peer_reply::Reply::Drained(_)) => Ok(()),
+            _ => {
+                Err(Failure::new(FailureReason::Limit, format!("the program of {node} can not be drained: upgrade it")))
             }
         }
     }
@@ -234,6 +277,15 @@ impl Inner {
     }
 }
 
+/// The cluster version since which every member knows the request, and all that narrows it.
+fn version_of(request: &Request) -> u32 {
+    match request {
+        Request::ReadTwins(_) | Request::CancelCommand(_) => 2,
+        Request::ListTwins(list) if list.filter.is_some() => 2,
+        _ => 1,
+    }
+}
+
 /// Pending for ever without a local replica, and when the node stops.
 async fn next_change(leadership: Option<&mut watch::Receiver<Leadership>>) {
     let Some(leadership) = leadership else { return std::future::pending().await };
@@ -253,6 +305,6 @@ fn outcome_of(reply: Reply) -> Result<Reply, Failure> {
 fn reply_from(bytes: bytes::Bytes) -> Option<Reply> {
     match message::PeerReply::decode(bytes).ok()?.reply? {
         message::peer_reply::Reply::Shard(reply) => reply.reply,
-        message::peer_reply::Reply::Deliveries(_) => None,
+        message::peer_reply::Reply::Deliveries(_) | message::peer_reply::Reply::Drained(_) => None,
     }
 }

@@ -51,6 +51,10 @@ impl PeerDoor {
                     }
                 }
             }
+            peer_request::Request::Drain(message::Drain { drained }) => {
+                city.cluster.set_drained(drained);
+                peer_reply::Reply::Drained(message::Done::default())
+            }
             peer_request::Request::Deliveries(deliveries) => {
                 let outcomes = city.mailboxes.deliver(deliveries, city.cluster.ports().clock.now());
                 peer_reply::Reply::Deliveries(message::DeliveriesReply { outcomes })

@@ -79,7 +79,7 @@ impl Decider<'_> {
         let kind = self.kind_of(order.device).ok_or_else(|| {
             Failure::new(FailureReason::NotFound, format!("kind `{kind_name}` is not in the catalog"))
         })?;
-        let arguments = check_action(&kind, order)?;
+        let arguments = kind.check_command(order.action, order.arguments)?;
         let timeout = if order.timeout.is_zero() { TIMEOUT_DEFAULT } else { order.timeout };
         if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&timeout) {
             return Err(Failure::invalid("timeout", "a timeout lies between 1 s and 24 h"));
@@ -120,6 +120,21 @@ impl Decider<'_> {
         let is_changed = self.facts.len() > facts_before;
         let position = is_changed.then(|| message::LogPosition { index: 0, ordinal: self.ordinal.saturating_sub(1) });
         Ok(Reply::Done(message::Done { position }))
+    }
+
+    /// Ends a command that no gateway has taken yet. One that was delivered, or has ended, is left as it is.
+    pub(super) fn cancel_command(&mut self, request: &message::CancelCommand) -> Result<Reply, Failure> {
+        let number = self.scratch.find(&request.name).ok_or_else(|| Failure::device_not_found(&request.name))?;
+        let current = |decider: &Self| -> Option<message::Command> {
+            Some(decider.scratch.device(number)?.command(&request.id)?.to_command())
+        };
+        let mut command = current(self).ok_or_else(|| Failure::command_not_found(&request.name, &request.id))?;
+        if command.state == CommandState::Accepted.to_message() {
+            self.end_command(number, &request.id, CommandState::Cancelled, "");
+            // Its own receipt is never the oldest.
+            command = current(self).unwrap_or(command);
+        }
+        Ok(Reply::CommandRead(message::CommandRead { command: Some(command) }))
     }
 
     /// Notes that commands reached the gateway of their device; those that went on since are left as they are.
@@ -168,14 +183,21 @@ impl Decider<'_> {
     }
 }
 
-/// The arguments in the order and of the types that the kind declares.
-fn check_action(kind: &Kind, order: &Order<'_>) -> Result<Vec<message::Argument>, Failure> {
-    let command = kind.command(order.action).ok_or_else(|| {
-        let known: Vec<_> = kind.commands.iter().map(|command| command.name.as_str()).collect();
-        let text = format!("a {} has no command `{}`, but: {}", kind.name, order.action, known.join(", "));
-        Failure::invalid("action", text)
-    })?;
-    check_arguments(command, order.arguments).map_err(|text| Failure::invalid("arguments", text))
+impl Kind {
+    /// The arguments of a command of this kind, in the order and of the types that the kind declares. `INVALID`: it has no such
+    /// command, or they do not fit.
+    pub fn check_command(
+        &self,
+        action: &str,
+        arguments: &[message::Argument],
+    ) -> Result<Vec<message::Argument>, Failure> {
+        let command = self.command(action).ok_or_else(|| {
+            let known: Vec<_> = self.commands.iter().map(|command| command.name.as_str()).collect();
+            let text = format!("a {} has no command `{action}`, but: {}", self.name, known.join(", "));
+            Failure::invalid("action", text)
+        })?;
+        check_arguments(command, arguments).map_err(|text| Failure::invalid("arguments", text))
+    }
 }
 
 fn check_arguments(command: &CommandKind, given: &[message::Argument]) -> Result<Vec<message::Argument>, String> {

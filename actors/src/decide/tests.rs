@@ -137,6 +137,10 @@ fn set_level(name: &str, id: &str, level: f64, timeout_ms: u32) -> Request {
     })
 }
 
+fn cancel(name: &str, id: &str) -> Request {
+    Request::CancelCommand(message::CancelCommand { name: name.into(), id: id.into() })
+}
+
 fn patch(name: &str, attribute: &str, value: ValueRef<'_>, if_version: u64) -> Request {
     let set = vec![message::NamedValue { name: attribute.into(), value: Some(value.to_message()) }];
     Request::PatchDesired(message::PatchDesired { name: name.into(), set, clear: Vec::new(), if_version })

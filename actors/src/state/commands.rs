@@ -26,11 +26,13 @@ pub enum CommandState {
     Succeeded = 3,
     Failed = 4,
     Expired = 5,
+    /// Since cluster version 2.
+    Cancelled = 6,
 }
 
 impl CommandState {
     pub fn from_message(state: u32) -> Option<Self> {
-        [Self::Accepted, Self::Delivered, Self::Succeeded, Self::Failed, Self::Expired]
+        [Self::Accepted, Self::Delivered, Self::Succeeded, Self::Failed, Self::Expired, Self::Cancelled]
             .into_iter()
             .find(|known| known.to_message() == state)
     }

@@ -160,13 +160,20 @@ pub(crate) async fn call_as(
     criticality: Option<Criticality>,
 ) -> Result<Reply, Failure> {
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
-    ask(city, shard, request, CallContext { deadline: Duration::from_secs(30), traceparent, criticality }).await
+    ask(
+        city,
+        shard,
+        request,
+        CallContext { deadline: Duration::from_secs(30), traceparent, criticality, ..CallContext::default() },
+    )
+    .await
 }
 
 /// The same, of a caller without a trace.
 pub(crate) async fn call_untraced(city: &City, shard: ShardId, request: Request) -> Result<Reply, Failure> {
     let traceparent = String::new();
-    ask(city, shard, request, CallContext { deadline: Duration::from_secs(30), traceparent, criticality: None }).await
+    ask(city, shard, request, CallContext { deadline: Duration::from_secs(30), traceparent, ..CallContext::default() })
+        .await
 }
 
 async fn ask(city: &City, shard: ShardId, request: Request, context: CallContext) -> Result<Reply, Failure> {

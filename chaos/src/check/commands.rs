@@ -22,13 +22,14 @@ pub enum ReceiptState {
     Succeeded,
     Failed,
     Expired,
+    Cancelled,
 }
 
 impl ReceiptState {
     pub fn is_end(self) -> bool {
         match self {
             Self::Accepted | Self::Delivered => false,
-            Self::Succeeded | Self::Failed | Self::Expired => true,
+            Self::Succeeded | Self::Failed | Self::Expired | Self::Cancelled => true,
         }
     }
 
@@ -46,6 +47,7 @@ impl fmt::Display for ReceiptState {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
         })
     }
 }
@@ -257,6 +259,8 @@ impl CommandAudit {
             }
             ReceiptState::Succeeded => deed == Some(Deed::Done),
             ReceiptState::Failed => deed == Some(Deed::Failed),
+            // It may have been on its way to the device.
+            ReceiptState::Cancelled => true,
             // It may have been executed without being able to say so in time.
             ReceiptState::Expired => true,
         };

@@ -11,6 +11,6 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
 pub(super) async fn call(city: &City, shard: ShardId, request: Request) -> Result<Reply, Failure> {
     let request = message::ShardRequest { shard: shard.0, request: Some(request), ..Default::default() };
-    let context = CallContext { deadline: DEADLINE, traceparent: String::new(), criticality: None };
+    let context = CallContext { deadline: DEADLINE, ..CallContext::default() };
     city.call(request, context).await
 }

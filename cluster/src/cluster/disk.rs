@@ -90,7 +90,8 @@ fn lay_ballast(storage: &dyn Storage, config: &ClusterConfig, state: DiskState) 
     storage.sync_directory(&config.data_dir)
 }
 
-/// Watches the disk: keeps [`Core::disk`], gives leaderships away while it is unfit, ends the process when a sync hangs.
+/// Watches the disk: keeps [`Core::disk`], gives leaderships away while it is unfit or the node is drained, ends the process when a
+/// sync hangs.
 pub(super) async fn watch<S: StateMachine>(core: Arc<Core<S>>) {
     let mut check = 0u32;
     loop {
@@ -110,7 +111,7 @@ pub(super) async fn watch<S: StateMachine>(core: Arc<Core<S>>) {
             }
             std::mem::replace(&mut disk.is_hanging, is_hanging) != is_hanging
         });
-        let is_fit = core.disk.borrow().is_fit();
+        let is_fit = core.disk.borrow().is_fit() && !core.peers.is_drained(core.config.node);
         core.peers.set_fit(is_fit);
         if !is_fit {
             // A Raft core that waits for the disk takes no orders.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -105,11 +105,15 @@ pub(super) fn last_round(engine: &LogEngine) -> u64 {
     bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
+/// Hears how long each round took from its begin until it was synced.
+pub(super) type SyncObserver = Box<dyn Fn(Duration) + Send + Sync>;
+
 /// The running flusher; ends with its owner.
 pub(super) struct Flusher {
     sender: FlusherSender,
     running: Mutex<Option<Running>>,
     begun: Arc<Mutex<Option<Instant>>>,
+    observer: Arc<OnceLock<SyncObserver>>,
 }
 
 enum Running {
@@ -130,7 +134,17 @@ impl Flusher {
         let sender = FlusherSender { operations: sender, notes: Arc::clone(&notes) };
         let blocks = storage.blocks();
         let begun = Arc::default();
-        let mut rounds = Rounds { storage, engine, mark, round, notes, done: Vec::new(), begun: Arc::clone(&begun) };
+        let observer = Arc::default();
+        let mut rounds = Rounds {
+            storage,
+            engine,
+            mark,
+            round,
+            notes,
+            done: Vec::new(),
+            begun: Arc::clone(&begun),
+            observer: Arc::clone(&observer),
+        };
         let running = if blocks {
             let thread = std::thread::Builder::new().name("log-flusher".to_owned());
             Running::Thread(thread.spawn(move || {
@@ -152,11 +166,16 @@ impl Flusher {
                 }
             }))
         };
-        Ok(Self { sender, running: Mutex::new(Some(running)), begun })
+        Ok(Self { sender, running: Mutex::new(Some(running)), begun, observer })
     }
 
     pub(super) fn sender(&self) -> FlusherSender {
         self.sender.clone()
+    }
+
+    /// Tells `observer` of each synced round from now on. The first one stays; whether it is this one.
+    pub(super) fn observe(&self, observer: SyncObserver) -> bool {
+        self.observer.set(observer).is_ok()
     }
 
     /// For how long the round that is being written has not been synced; zero when none is.
@@ -208,6 +227,7 @@ struct Rounds {
     done: Vec<Done>,
     /// When the round was begun that is not synced yet.
     begun: Arc<Mutex<Option<Instant>>>,
+    observer: Arc<OnceLock<SyncObserver>>,
 }
 
 impl Rounds {
@@ -218,6 +238,7 @@ impl Rounds {
     /// Writes `first` and what waits behind it, syncs, and tells; returns whether to go on. After an error or a panic nothing
     /// is told, and the process ends: nobody knows what the disk has.
     fn write(&mut self, first: Operation, waiting: &mut UnboundedReceiver<Operation>) -> bool {
+        let round_before = self.round;
         let written = catch_unwind(AssertUnwindSafe(|| self.try_write(first, waiting)));
         let stopped = match written {
             Ok(Ok(stopped)) => stopped,
@@ -230,9 +251,12 @@ impl Rounds {
                 return false;
             }
         };
-        *self.begun.lock() = None;
+        let begun = self.begun.lock().take();
         if !self.storage.is_alive() {
             return false;
+        }
+        if let (Some(begun), Some(observer)) = (begun.filter(|_| self.round > round_before), self.observer.get()) {
+            observer(begun.elapsed());
         }
         for done in self.done.drain(..) {
             match done {

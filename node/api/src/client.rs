@@ -1,29 +1,34 @@
 //! A client of the cluster: finds a node that works, keeps deadlines, and repeats what is safe to repeat.
 //!
-//! Calls are not routed to leaders: every node passes them on in one hop, and the nodes know the leaders better.
+//! Any node answers, and passes on what it does not lead in one hop. Answers tell where the detour can be saved (`routing`).
 
 mod call;
 mod cluster;
 mod commands;
 mod kinds;
+mod routing;
 mod services;
 mod subscription;
 mod twins;
 mod watch;
+mod waves;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use subscription::Subscription;
 pub use twins::{TwinPages, TwinSelection};
 pub use watch::CommandWatch;
+pub use waves::CommandWaves;
 
 use crate::backoff::Backoff;
 use crate::config::ClientConfig;
 use crate::endpoints::{ConnectError, Endpoints};
 use crate::entropy::Entropy;
+use crate::routes::Routes;
 
 /// Size of the largest answer that is accepted, bytes: a page of 1,000 twins with all they may have.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -37,6 +42,9 @@ pub struct Client {
 struct Shared {
     config: ClientConfig,
     endpoints: Endpoints,
+    routes: Mutex<Routes>,
+    /// Connections to nodes that were named, tried out; at most one for each.
+    probes: Mutex<JoinSet<()>>,
     entropy: Entropy,
 }
 
@@ -66,13 +74,16 @@ impl Client {
 
     /// The same client, calling the node at `address` (`host:port`) alone. Makes no connection yet.
     pub fn only(&self, address: &str) -> Result<Self, ConnectError> {
-        Self::new(ClientConfig { endpoints: vec![address.to_owned()], ..self.config().clone() })
+        let endpoints = vec![address.to_owned()];
+        Self::new(ClientConfig { endpoints, routes_to_leaders: false, ..self.config().clone() })
     }
 
     fn new(config: ClientConfig) -> Result<Self, ConnectError> {
         let entropy = Entropy::new(config.seed);
         let endpoints = Endpoints::new(&config, |count| entropy.below(count))?;
-        Ok(Self { shared: Arc::new(Shared { config, endpoints, entropy }) })
+        Ok(Self {
+            shared: Arc::new(Shared { config, endpoints, routes: Mutex::default(), probes: Mutex::default(), entropy }),
+        })
     }
 
     /// What this client was told.

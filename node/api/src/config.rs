@@ -37,6 +37,9 @@ pub struct ClientConfig {
     /// Seed of the pauses between attempts and of the ids of commands; `None`: the system's randomness. Two clients with one
     /// seed draw the same ids, so seeds are for simulations.
     pub seed: Option<u64>,
+    /// Calls for one district go to the node that led its shard last, as answers have told, rather than to any node (yes). Nodes
+    /// that are not among `endpoints` are called too, if they can be reached and their certificates are right.
+    pub routes_to_leaders: bool,
     /// How much this client's work matters when the cluster can not do all of it: may lower its calls, and decides for the
     /// readings of its gateway streams (`Unspecified`: as each is by itself).
     pub criticality: Criticality,
@@ -57,6 +60,7 @@ impl ClientConfig {
             keep_alive_interval: Duration::from_millis(500),
             keep_alive_deadline: Duration::from_secs(1),
             seed: None,
+            routes_to_leaders: true,
             criticality: Criticality::Unspecified,
         }
     }

@@ -1,15 +1,21 @@
 //! The nodes that a client may call, and which of them it calls next.
+//!
+//! Those of the configuration stand in for each other (`choice`). Further ones are learned from answers; a call goes to them
+//! only where a route leads to them, and once they were reached.
 
-use std::sync::{Mutex, PoisonError};
+mod choice;
+
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use self::choice::Choice;
 use crate::config::{ClientConfig, TlsIdentity};
 
-/// A node that failed is left alone for so long while others are there.
-const REST: Duration = Duration::from_secs(2);
+/// Nodes that a client learns of, in its whole life.
+const LEARNED_MAX: usize = 64;
 
 /// HTTP/2 flow control: bytes that a node may send ahead on one stream and on one connection. The defaults of 64 KiB would
 /// make feeds wait for round trips.
@@ -39,14 +45,31 @@ pub enum DialError {
     Silent { waited: Duration },
 }
 
-/// Position of a node among the configured endpoints.
+/// Position of a node: the configured endpoints come first, then those that were learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointId(usize);
 
-/// All configured nodes.
+#[cfg(test)]
+impl EndpointId {
+    pub(crate) const fn nth(place: usize) -> Self {
+        Self(place)
+    }
+}
+
+/// All nodes that are known.
 pub(crate) struct Endpoints {
-    nodes: Vec<Node>,
+    configured: Vec<Node>,
+    /// Filled from the front.
+    learned: Vec<OnceLock<Node>>,
     choice: Mutex<Choice>,
+}
+
+/// A node that an answer named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) id: EndpointId,
+    /// Nobody knows whether it can be reached from here: [`Endpoints::dial`] it, and tell by [`Endpoints::probed`].
+    pub(crate) is_to_probe: bool,
 }
 
 struct Node {
@@ -59,12 +82,46 @@ struct Node {
 impl Endpoints {
     /// Makes no connection yet.
     pub(crate) fn new(config: &ClientConfig, first: impl FnOnce(usize) -> usize) -> Result<Self, ConnectError> {
-        let nodes = config.endpoints.iter().map(|address| node(address, config)).collect::<Result<Vec<_>, _>>()?;
-        if nodes.is_empty() {
+        let configured = config.endpoints.iter().map(|address| node(address, config)).collect::<Result<Vec<_>, _>>()?;
+        if configured.is_empty() {
             return Err(ConnectError::NoEndpoints);
         }
-        let choice = Mutex::new(Choice::new(nodes.len(), first(nodes.len())));
-        Ok(Self { nodes, choice })
+        let choice = Mutex::new(Choice::new(configured.len(), first(configured.len())));
+        let learned = (0..LEARNED_MAX).map(|_| OnceLock::new()).collect();
+        Ok(Self { configured, learned, choice })
+    }
+
+    /// The node at `address`, which an answer named; `None`: it is no address, or enough were learned.
+    pub(crate) fn named(&self, address: &str, config: &ClientConfig) -> Option<Named> {
+        if let Some(place) = self.configured.iter().position(|node| node.address == address) {
+            return Some(Named { id: EndpointId(place), is_to_probe: false });
+        }
+        let mut choice = self.choice();
+        for (place, slot) in self.learned.iter().enumerate() {
+            let id = EndpointId(self.configured.len() + place);
+            match slot.get() {
+                Some(known) if known.address == address => {
+                    return Some(Named { id, is_to_probe: choice.begin_probe(id, Instant::now()) });
+                }
+                Some(_) => {}
+                None => {
+                    slot.set(node(address, config).ok()?).ok()?;
+                    choice.add_learned();
+                    return Some(Named { id, is_to_probe: true });
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends a probe.
+    pub(crate) fn probed(&self, id: EndpointId, is_reached: bool) {
+        self.choice().end_probe(id, is_reached, Instant::now());
+    }
+
+    /// Whether `id` was reached, and does not rest now.
+    pub(crate) fn is_fit(&self, id: EndpointId) -> bool {
+        self.choice().is_fit(id, Instant::now())
     }
 
     /// The node to call now.
@@ -86,21 +143,28 @@ impl Endpoints {
     }
 
     pub(crate) fn address(&self, id: EndpointId) -> &str {
-        &self.nodes[id.0].address
+        &self.node(id).address
     }
 
     /// The shared connection, made on first use and again when it was lost.
     pub(crate) fn channel(&self, id: EndpointId) -> Channel {
-        self.nodes[id.0].channel.clone()
+        self.node(id).channel.clone()
     }
 
     /// A connection of its own, made now.
     pub(crate) async fn dial(&self, id: EndpointId) -> Result<Channel, DialError> {
-        let Node { endpoint, connect_deadline, .. } = &self.nodes[id.0];
+        let Node { endpoint, connect_deadline, .. } = self.node(id);
         // The transport's own limit does not cover the handshake.
         match timeout(*connect_deadline, endpoint.connect()).await {
             Ok(connected) => Ok(connected?),
             Err(_elapsed) => Err(DialError::Silent { waited: *connect_deadline }),
+        }
+    }
+
+    fn node(&self, id: EndpointId) -> &Node {
+        match id.0.checked_sub(self.configured.len()) {
+            None => &self.configured[id.0],
+            Some(place) => self.learned[place].get().expect("ids are given out for what was learned"),
         }
     }
 
@@ -132,79 +196,4 @@ fn tls(identity: &TlsIdentity) -> ClientTlsConfig {
         .ca_certificate(Certificate::from_pem(&identity.ca_pem))
         .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem))
         .domain_name(&identity.domain)
-}
-
-/// Which node is next: one stays preferred as long as it works; those that failed rest.
-#[derive(Debug)]
-struct Choice {
-    preferred: usize,
-    next_turn: usize,
-    resting_until: Vec<Option<Instant>>,
-}
-
-impl Choice {
-    fn new(nodes: usize, first: usize) -> Self {
-        Self { preferred: first, next_turn: first, resting_until: vec![None; nodes] }
-    }
-
-    fn pick(&mut self, now: Instant) -> EndpointId {
-        self.preferred = self.rested_from(self.preferred, now);
-        EndpointId(self.preferred)
-    }
-
-    fn take_turn(&mut self, now: Instant) -> EndpointId {
-        let turn = self.rested_from(self.next_turn, now);
-        self.next_turn = (turn + 1) % self.resting_until.len();
-        EndpointId(turn)
-    }
-
-    fn fail(&mut self, id: EndpointId, now: Instant) {
-        self.resting_until[id.0] = Some(now + REST);
-    }
-
-    fn succeed(&mut self, id: EndpointId) {
-        self.resting_until[id.0] = None;
-    }
-
-    /// The first node from `start` on that does not rest; when all do, the one that has rested longest.
-    fn rested_from(&self, start: usize, now: Instant) -> usize {
-        let count = self.resting_until.len();
-        let in_turn = (0..count).map(|step| (start + step) % count);
-        in_turn
-            .min_by_key(|node| self.resting_until[*node].filter(|until| *until > now))
-            .expect("there is at least one endpoint")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_that_failed_rests_and_the_next_one_stays() {
-        let mut choice = Choice::new(3, 1);
-        assert_eq!(choice.pick(Instant::now()), EndpointId(1));
-        choice.fail(EndpointId(1), Instant::now());
-        assert_eq!(choice.pick(Instant::now()), EndpointId(2));
-        tokio::time::advance(REST * 2).await;
-        assert_eq!(choice.pick(Instant::now()), EndpointId(2), "a node that works stays preferred");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn when_all_failed_the_longest_rested_is_tried() {
-        let mut choice = Choice::new(3, 0);
-        for node in [2, 0, 1] {
-            choice.fail(EndpointId(node), Instant::now());
-            tokio::time::advance(REST / 8).await;
-        }
-        assert_eq!(choice.pick(Instant::now()), EndpointId(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn streams_are_spread_over_the_nodes_that_work() {
-        let mut choice = Choice::new(3, 2);
-        choice.fail(EndpointId(0), Instant::now());
-        let turns: Vec<_> = (0..4).map(|_| choice.take_turn(Instant::now()).0).collect();
-        assert_eq!(turns, [2, 1, 2, 1]);
-    }
 }

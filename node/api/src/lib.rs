@@ -2,13 +2,13 @@
 //!
 //! - [`v1`]: messages, clients and servers as they are on the wire; the comments of `proto/` are their documentation. Start there
 //!   to see what can be asked, and with which errors it is answered ([`v1::ErrorReason`]).
-//! - [`Client`]: calls with deadlines that go on over nodes that fail, repeat only what is safe to repeat, and fail as an
-//!   [`ApiError`] that tells *not applied*, *perhaps applied* and *rejected* apart.
+//! - [`Client`]: calls with deadlines that go to the node that leads where it is known, go on over nodes that fail, repeat only
+//!   what is safe to repeat, and fail as an [`ApiError`] that tells *not applied*, *perhaps applied* and *rejected* apart.
 //! - [`GatewayStream`]: thousands of devices on one stream; readings are counted once over lost connections.
 //! - [`CommandLedger`]: the device's half of a command's promise.
 //! - [`FILE_DESCRIPTOR_SET`]: the protos for gRPC reflection.
 //!
-//! Not here: routing to leaders (any node answers, and passes on in one hop), and whatever a node does with a call.
+//! Not here: whatever a node does with a call.
 //!
 //! # Read a twin, speak for a device
 //! ```no_run
@@ -52,8 +52,9 @@ mod error;
 mod gateway;
 mod name;
 mod reason;
+mod routes;
 
-pub use client::{Client, CommandWatch, Subscription, TwinPages, TwinSelection};
+pub use client::{Client, CommandWatch, CommandWaves, Subscription, TwinPages, TwinSelection};
 pub use command_ledger::{Admission, CommandLedger, Refusal};
 pub use config::{ClientConfig, TlsIdentity};
 pub use endpoints::{ConnectError, DialError};
@@ -64,6 +65,10 @@ pub use gateway::{
 };
 pub use name::{CommandName, DeviceName, DistrictName, MalformedName, ServiceName};
 pub use reason::ERROR_DOMAIN;
+
+/// Metadata of an answer that another node gave: `host:port` of the public API of the node that led the shard, where the next
+/// call for the district saves the detour. Absent when the called node answered itself.
+pub const LEADER_KEY: &str = "kvarter-leader";
 
 /// The messages, clients and servers of package `kvarter.v1`, generated from `proto/`.
 pub mod v1 {

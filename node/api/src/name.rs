@@ -61,6 +61,11 @@ impl ServiceName {
     }
 }
 
+/// The district of any resource name, or of `districts/{district}` itself; `None`: no district, or all of them.
+pub(crate) fn district_of(name: &str) -> Option<&str> {
+    name.strip_prefix("districts/")?.split('/').next().filter(|district| is_part(district))
+}
+
 fn is_part(part: &str) -> bool {
     let is_edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = part.as_bytes();
@@ -134,6 +139,16 @@ mod tests {
         assert_eq!(name.district(), "aarhus-c");
         let command: CommandName = format!("{name}/commands/Ab-1").parse().expect("a well-formed name");
         assert_eq!(command.district(), "aarhus-c");
+    }
+
+    #[test]
+    fn the_district_of_a_name_is_found() {
+        for name in ["districts/c", "districts/c/devices/l", "districts/c/devices/l/commands/1"] {
+            assert_eq!(district_of(name), Some("c"), "{name}");
+        }
+        for name in ["", "c", "districts/", "districts/-", "devices/c"] {
+            assert_eq!(district_of(name), None, "{name}");
+        }
     }
 
     #[test]

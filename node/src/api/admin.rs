@@ -8,13 +8,14 @@ use kvarter_actors::{City, ShardCounters, ShardState};
 use kvarter_api::v1::cluster_admin_server::ClusterAdmin;
 use kvarter_api::v1::node_status::State;
 use kvarter_api::v1::{
-    ClusterStatus, DistrictStatus, GetClusterStatusRequest, ListLocalReplicasRequest, ListLocalReplicasResponse,
-    NodeStatus, RemoveNodeRequest, RemoveNodeResponse, ReplicaStatus, ShardStatus,
+    ClusterStatus, DistrictStatus, DrainNodeRequest, DrainNodeResponse, GetClusterStatusRequest,
+    ListLocalReplicasRequest, ListLocalReplicasResponse, NodeStatus, RemoveNodeRequest, RemoveNodeResponse,
+    ReplicaStatus, ShardStatus,
 };
 use kvarter_cluster::{Cluster, MetaError, NodeId, Phase, ShardHandle, ShardId, ShardRecord};
 use tonic::{Request, Response, Status};
 
-use crate::api::status;
+use crate::api::{caller, status};
 
 /// The service.
 pub(crate) struct Admin {
@@ -68,6 +69,7 @@ impl ClusterAdmin for Admin {
             shards_led: led.get(&node.id.0).copied().unwrap_or_default(),
             state: if node.is_leaving { State::Leaving } else { State::Member }.into(),
             replicas: u32::try_from(meta.replicas_on(node.id)).unwrap_or(u32::MAX),
+            drained: cluster.is_drained(node.id),
         });
         let districts = meta.districts.iter();
         Ok(Response::new(ClusterStatus {
@@ -94,6 +96,20 @@ impl ClusterAdmin for Admin {
         })?;
         tracing::info!(node, "the node is to leave the cluster");
         Ok(Response::new(RemoveNodeResponse {}))
+    }
+
+    async fn drain_node(&self, request: Request<DrainNodeRequest>) -> Result<Response<DrainNodeResponse>, Status> {
+        let context = caller::context(&request, caller::DEADLINE_DEFAULT);
+        let DrainNodeRequest { node, undo } = request.into_inner();
+        if node == 0 {
+            return Err(status::invalid("node", "ids begin with 1"));
+        }
+        if !self.city.cluster().meta().nodes.contains_key(&NodeId(node)) {
+            return Err(status::not_found(format!("there is no node {node}")));
+        }
+        let drained = self.city.drain(NodeId(node), !undo, context.deadline).await;
+        drained.map_err(|failure| status::of_failure(&failure))?;
+        Ok(Response::new(DrainNodeResponse {}))
     }
 
     async fn list_local_replicas(

@@ -23,7 +23,12 @@ pub(crate) fn context<T>(request: &Request<T>, deadline_default: Duration) -> Ca
         Some(timeout) => timeout.min(DEADLINE_MAX) - (timeout.min(DEADLINE_MAX) / 10).min(Duration::from_millis(50)),
         None => deadline_default,
     };
-    CallContext { deadline, traceparent: traceparent(request.metadata()), criticality: criticality(request.metadata()) }
+    CallContext {
+        deadline,
+        traceparent: traceparent(request.metadata()),
+        criticality: criticality(request.metadata()),
+        forwarding: request.extensions().get().cloned().unwrap_or_default(),
+    }
 }
 
 /// What the caller says of its call; what is no criticality says nothing.

@@ -1,21 +1,29 @@
 //! CommandService: orders to devices, and what became of them.
 
+mod bulk;
 mod watch;
 
 use kvarter_actors::message::{self, shard_reply::Reply, shard_request};
 use kvarter_actors::{CallContext, City, CommandId, DeviceName};
 use kvarter_api::v1::command_service_server::CommandService;
-use kvarter_api::v1::{Command, GetCommandRequest, IssueCommandRequest, WatchCommandRequest};
+use kvarter_api::v1::{
+    CancelCommandRequest, Command, GetCommandRequest, IssueCommandRequest, IssueCommandsProgress, IssueCommandsRequest,
+    WatchCommandRequest,
+};
 use kvarter_cluster::ShardId;
 use tonic::{Request, Response, Status};
 
+use self::bulk::Bulk;
 use self::watch::Watch;
 use crate::api::conversion::command;
-use crate::api::outlet::{OutletStream, outlet};
+use crate::api::outlet::{Ending, OutletStream, outlet};
 use crate::api::{Lifetime, ask, caller, name, route, status};
 
 /// A command changes a handful of times.
 const WATCH_MESSAGES_MAX: usize = 8;
+
+/// Waves that wait for a caller who reads slowly.
+const PROGRESS_MESSAGES_MAX: usize = 2;
 
 /// The service.
 pub(crate) struct Commands {
@@ -29,8 +37,26 @@ impl Commands {
     }
 }
 
+impl Commands {
+    /// Runs what fills a stream, until the node ends.
+    fn spawn(&self, filling: impl Future<Output = Option<Status>> + Send + 'static, ending: Ending) {
+        let lifetime = self.lifetime.clone();
+        self.lifetime.tasks.spawn(async move {
+            let status = tokio::select! {
+                () = lifetime.drain.cancelled() => Some(status::draining()),
+                () = lifetime.stop.cancelled() => Some(status::stopping()),
+                status = filling => status,
+            };
+            if let Some(status) = status {
+                ending.with(status);
+            }
+        });
+    }
+}
+
 #[tonic::async_trait]
 impl CommandService for Commands {
+    type IssueCommandsStream = OutletStream<IssueCommandsProgress>;
     type WatchCommandStream = OutletStream<Command>;
 
     async fn issue_command(&self, request: Request<IssueCommandRequest>) -> Result<Response<Command>, Status> {
@@ -51,12 +77,35 @@ impl CommandService for Commands {
         Ok(Response::new(command::to_public(issued, device.as_str(), shard)))
     }
 
+    async fn issue_commands(
+        &self,
+        request: Request<IssueCommandsRequest>,
+    ) -> Result<Response<Self::IssueCommandsStream>, Status> {
+        if self.lifetime.drain.is_cancelled() {
+            return Err(status::draining());
+        }
+        let context = caller::context(&request, caller::DEADLINE_DEFAULT);
+        let bulk = Bulk::from_public(&self.city, request.into_inner(), context)?;
+        let (progress, ending, stream) = outlet(PROGRESS_MESSAGES_MAX);
+        self.spawn(bulk.run(progress), ending);
+        Ok(Response::new(stream))
+    }
+
     async fn get_command(&self, request: Request<GetCommandRequest>) -> Result<Response<Command>, Status> {
         let context = caller::context(&request, caller::DEADLINE_DEFAULT);
         let (device, id) = name::parse_command(&request.get_ref().name, "name")?;
         let shard = route::shard_of(&self.city, device.district()).await?;
         let found = read(&self.city, shard, &device, &id, context).await?;
         Ok(Response::new(command::to_public(found, device.as_str(), shard)))
+    }
+
+    async fn cancel_command(&self, request: Request<CancelCommandRequest>) -> Result<Response<Command>, Status> {
+        let context = caller::context(&request, caller::DEADLINE_DEFAULT);
+        let (device, id) = name::parse_command(&request.get_ref().name, "name")?;
+        let shard = route::shard_of(&self.city, device.district()).await?;
+        let cancel = message::CancelCommand { name: device.as_str().to_owned(), id: id.as_str().to_owned() };
+        let cancelled = ask::ask(&self.city, shard, shard_request::Request::CancelCommand(cancel), context).await?;
+        Ok(Response::new(command::to_public(command_in(cancelled, shard)?, device.as_str(), shard)))
     }
 
     async fn watch_command(
@@ -72,17 +121,7 @@ impl CommandService for Commands {
         let first = read(&self.city, shard, &device, &id, context).await?;
         let (commands, ending, stream) = outlet(WATCH_MESSAGES_MAX);
         let watch = Watch { city: self.city.clone(), shard, device, id, commands };
-        let lifetime = self.lifetime.clone();
-        self.lifetime.tasks.spawn(async move {
-            let status = tokio::select! {
-                () = lifetime.drain.cancelled() => Some(status::draining()),
-                () = lifetime.stop.cancelled() => Some(status::stopping()),
-                status = watch.run(first) => status,
-            };
-            if let Some(status) = status {
-                ending.with(status);
-            }
-        });
+        self.spawn(watch.run(first), ending);
         Ok(Response::new(stream))
     }
 }

@@ -2,6 +2,7 @@
 //! timestamps. Conversions from the public side name the field that is wrong; conversions to it can not fail.
 
 pub(crate) mod command;
+pub(crate) mod filter;
 pub(crate) mod kind;
 pub(crate) mod service;
 pub(crate) mod twin;

@@ -1,14 +1,16 @@
 //! TwinService: devices and their twins.
 
-mod list;
+mod batch;
+pub(crate) mod list;
 mod register;
 
 use kvarter_actors::City;
 use kvarter_actors::message::{self, shard_reply::Reply, shard_request};
 use kvarter_api::v1::twin_service_server::TwinService;
 use kvarter_api::v1::{
-    BatchRegisterDevicesRequest, BatchRegisterDevicesResponse, GetTwinRequest, GetTwinResponse, ListTwinsRequest,
-    ListTwinsResponse, PatchDesiredRequest, PatchDesiredResponse, Position, RetireDeviceRequest, RetireDeviceResponse,
+    BatchGetTwinsRequest, BatchGetTwinsResponse, BatchRegisterDevicesRequest, BatchRegisterDevicesResponse,
+    GetTwinRequest, GetTwinResponse, ListTwinsRequest, ListTwinsResponse, PatchDesiredRequest, PatchDesiredResponse,
+    Position, RetireDeviceRequest, RetireDeviceResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -54,6 +56,14 @@ impl TwinService for Twins {
         // The whole entry at `index` is in the twin.
         let position = Some(Position { shard: shard.0, index, ordinal: conversion::ORDINAL_LAST });
         Ok(Response::new(GetTwinResponse { twin: Some(twin::to_public(found, &catalog)), position, age_ms }))
+    }
+
+    async fn batch_get_twins(
+        &self,
+        request: Request<BatchGetTwinsRequest>,
+    ) -> Result<Response<BatchGetTwinsResponse>, Status> {
+        let context = caller::context(&request, caller::DEADLINE_BATCH);
+        batch::get(&self.city, request.into_inner(), context).await.map(Response::new)
     }
 
     async fn list_twins(&self, request: Request<ListTwinsRequest>) -> Result<Response<ListTwinsResponse>, Status> {

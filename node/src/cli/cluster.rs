@@ -36,6 +36,22 @@ Replicas of a shard at the same applied index have the same hash.")]
         #[arg(long)]
         hash: bool,
     },
+    /// Have a node lead nothing, as before work on its machine
+    #[command(after_help = "\
+Examples:
+  kvarter cluster drain 2
+  kvarter cluster status                 node 2 is drained once it leads 0
+  kvarter cluster drain 2 --undo
+
+The node hands its leaderships over and keeps its replicas. It leads again after --undo, and when it was started anew.")]
+    Drain {
+        /// Id of the node
+        #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        id: u64,
+        /// Have it lead again
+        #[arg(long)]
+        undo: bool,
+    },
     /// Change which nodes the cluster has
     #[command(subcommand)]
     Node(NodeCommand),
@@ -83,6 +99,18 @@ impl Call for ClusterCommand {
                 }
                 Ok(ExitCode::SUCCESS)
             }
+            ClusterCommand::Drain { id, undo } => {
+                client.drain_node(id, undo).await.map_err(explained)?;
+                if output.is_json() {
+                    output.json(&json!({ "node": id, "drained": !undo }))?;
+                } else if undo {
+                    output.line(&format!("node {id} may lead again"))?;
+                } else {
+                    output
+                        .line(&format!("node {id} gives its leaderships away: `kvarter cluster status` shows LEADS"))?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
             ClusterCommand::Node(NodeCommand::Remove { id }) => {
                 client.remove_node(id).await.map_err(explained)?;
                 if output.is_json() {
@@ -115,12 +143,13 @@ fn print_status(status: &ClusterStatus, output: &mut Output) -> std::io::Result<
     for node in &status.nodes {
         let reach = if node.reachable { "reachable" } else { "OUT OF REACH" };
         let leaves = if node.state() == State::Leaving { ", leaving" } else { "" };
+        let drained = if node.drained { ", drained" } else { "" };
         nodes.row([
             node.id.to_string(),
             node.zone.clone(),
             node.api_address.clone(),
             node.peer_address.clone(),
-            format!("{reach}{leaves}"),
+            format!("{reach}{leaves}{drained}"),
             node.replicas.to_string(),
             node.shards_led.to_string(),
         ]);
@@ -179,6 +208,7 @@ fn status_json(status: &ClusterStatus) -> Json {
             "api_address": node.api_address,
             "peer_address": node.peer_address,
             "reachable": node.reachable,
+            "drained": node.drained,
             "leaving": node.state() == State::Leaving,
             "replicas": node.replicas,
             "shards_led": node.shards_led,

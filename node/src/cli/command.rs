@@ -1,5 +1,7 @@
 //! `kvarter command`: orders to devices.
 
+mod all;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use clap::ValueEnum;
 use kvarter_api::v1::{Argument, Command, CommandPriority, CommandState, IssueCommandRequest, Value};
 use kvarter_api::{Client, CommandName, DeviceName};
 
+use self::all::SendAll;
 use super::call::Call;
 use super::failure::explained;
 use super::output::Output;
@@ -43,6 +46,27 @@ Examples:
         /// Follow the command to its end
         #[arg(long)]
         watch: bool,
+    },
+    /// Send one command to every device that matches, wave after wave
+    #[command(after_help = "\
+Examples:
+  kvarter command send-all set_level level=40 --kind luminaire --district harbour --dry-run
+  kvarter command send-all set_level level=40 --kind luminaire --where 'dimmingLevel>50' --wave 20 --failures-max 3
+  kvarter command send-all set_level level=40 --kind luminaire --near 56.1525,10.2034,250 --id festival-2026
+
+A wave begins when every command of the one before has ended. When it was broken off, the same command with the same --id goes
+on, and sends nothing twice. The exit code is 1 unless it is complete and every command succeeded.")]
+    SendAll(SendAll),
+    /// Cancel a command that the device's gateway has not taken yet
+    #[command(after_help = "\
+Examples:
+  kvarter command cancel harbour/lamp-1/ticket-4711
+
+Prints what the command is then. The exit code is 1 unless it is cancelled: one that was delivered can not be called back.")]
+    Cancel {
+        /// DISTRICT/DEVICE/ID, or the name that `kvarter command send` prints
+        #[arg(value_parser = target::command)]
+        command: CommandName,
     },
     /// Follow a command to its end
     #[command(after_help = "\
@@ -99,6 +123,13 @@ impl Call for CommandCommand {
                 }
                 print(&issued, output)?;
                 Ok(ExitCode::SUCCESS)
+            }
+            CommandCommand::SendAll(order) => order.run(client, output).await,
+            CommandCommand::Cancel { command } => {
+                let command = client.cancel_command(&command).await.map_err(explained)?;
+                print(&command, output)?;
+                let is_cancelled = command.state() == CommandState::Cancelled;
+                Ok(if is_cancelled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             CommandCommand::Watch { command } => watch(&command, client, output).await,
         }

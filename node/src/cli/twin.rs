@@ -10,6 +10,7 @@ use serde_json::json;
 use super::call::Call;
 use super::failure::explained;
 use super::output::Output;
+use super::query::Query;
 use super::table::Table;
 use super::{duration, json, target, value};
 
@@ -33,14 +34,16 @@ Examples:
 Examples:
   kvarter twin list
   kvarter twin list harbour --kind luminaire
+  kvarter twin list --district harbour --kind luminaire --where 'dimmingLevel>50' --where powerState=on
+  kvarter twin list --kind luminaire --near 56.1525,10.2034,250
+  kvarter twin list --box 56.14,10.18,56.16,10.22
   kvarter twin list --json | jq -r .device.name")]
     List {
-        /// Only this district
-        #[arg(value_parser = target::district)]
-        district: Option<DistrictName>,
-        /// Only devices of this kind
-        #[arg(long)]
-        kind: Option<String>,
+        /// Only this district, as with --district
+        #[arg(value_name = "DISTRICT", value_parser = target::district, conflicts_with = "district")]
+        place: Option<DistrictName>,
+        #[command(flatten)]
+        query: Query,
         /// At most so many
         #[arg(long, value_name = "COUNT")]
         limit: Option<usize>,
@@ -76,8 +79,13 @@ impl Call for TwinCommand {
     async fn run(self, client: &Client, output: &mut Output) -> anyhow::Result<ExitCode> {
         match self {
             TwinCommand::Get { device, stale } => get(&device, stale.unwrap_or_default(), client, output).await?,
-            TwinCommand::List { district, kind, limit, stale } => {
-                let selection = TwinSelection { district, kind, staleness_max: stale.unwrap_or_default() };
+            TwinCommand::List { place, query, limit, stale } => {
+                let selection = TwinSelection {
+                    filter: query.filter(),
+                    district: place.or(query.district),
+                    kind: query.kind,
+                    staleness_max: stale.unwrap_or_default(),
+                };
                 list(selection, limit.unwrap_or(usize::MAX), client, output).await?;
             }
             TwinCommand::Set { device, set, clear, if_version } => {

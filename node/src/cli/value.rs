@@ -12,7 +12,7 @@ pub(super) fn parse_assignment(text: &str) -> Result<(String, Value), String> {
 }
 
 /// The value that a text looks like: `true`, `40`, `2.5`, `56.16,10.2` (a place), or text. In quotes it is always text.
-fn parse(text: &str) -> Value {
+pub(super) fn parse(text: &str) -> Value {
     let kind = match text {
         "true" => value::Kind::Boolean(true),
         "false" => value::Kind::Boolean(false),
@@ -40,7 +40,7 @@ fn parse_point(text: &str) -> Option<Point> {
 }
 
 /// A decimal number; `inf` and `nan` are words here.
-fn parse_number(text: &str) -> Option<f64> {
+pub(super) fn parse_number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 

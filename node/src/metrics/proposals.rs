@@ -1,4 +1,5 @@
-//! How long it takes from proposing an entry to its commit, and what becomes of entries: of a node, all its shards together.
+//! How long it takes from proposing an entry to its commit, what becomes of entries, and how long the log's syncs take on the way:
+//! of a node, all its shards together.
 
 use kvarter_actors::{City, ProposalOutcome};
 use opentelemetry::KeyValue;
@@ -21,6 +22,13 @@ pub(super) fn observe(meter: &Meter, city: &City) {
         .with_description("Time from handing an entry to the log until it is on a quorum and applied here, or is not")
         .with_boundaries(BOUNDARIES.to_vec())
         .build();
+    let synced = meter
+        .f64_histogram("kvarter.log.sync.duration")
+        .with_unit("s")
+        .with_description("Time in which the log writes and syncs what waits for all groups of the node")
+        .with_boundaries(BOUNDARIES.to_vec())
+        .build();
+    city.cluster().observe_syncs(move |took| synced.record(took.as_secs_f64(), &[]));
     city.observe_proposals(move |end| {
         duration.record(end.took.as_secs_f64(), &[KeyValue::new("outcome", name(end.outcome))]);
     });

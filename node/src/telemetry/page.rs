@@ -18,8 +18,8 @@ impl MetricsPage {
     /// The metrics as they are now, in Prometheus' text format.
     pub(crate) fn render(&self) -> Result<String, PageError> {
         let mut page = TextEncoder::new().encode_to_string(&self.registry.gather())?;
-        // The log store counts into the process-wide registry of an older Prometheus crate: above all, how long a sync
-        // takes (`raft_engine_sync_log_duration_seconds`).
+        // The log store counts into the process-wide registry of an older Prometheus crate. Of that a collector gets nothing; what
+        // a sync takes is measured by ourselves, too (`kvarter.log.sync.duration`).
         prometheus_of_log::TextEncoder::new().encode_utf8(&prometheus_of_log::gather(), &mut page)?;
         Ok(page)
     }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use crate::fleet::{Fleet, NODES};
 use crate::sensors::Sensors;
 
-async fn page(address: SocketAddr) -> String {
+pub(crate) async fn page(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = "GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -17,7 +17,7 @@ async fn page(address: SocketAddr) -> String {
 }
 
 /// The samples of `name` whose labels contain `label`.
-fn samples(page: &str, name: &str, label: &str) -> Vec<f64> {
+pub(crate) fn samples(page: &str, name: &str, label: &str) -> Vec<f64> {
     let of_name = page.lines().filter_map(|line| line.strip_prefix(name));
     let with_label = of_name.filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label));
     with_label.map(|rest| rest.rsplit_once(' ').unwrap().1.parse().unwrap()).collect()
@@ -45,6 +45,7 @@ async fn the_metrics_page_tells_how_proposals_syncs_and_peers_fare() {
         let leaders = all("kvarter_shard_has_leader", "shard=");
         assert!(leaders.len() == 5 && leaders.iter().all(|has| *has == 1.0), "{leaders:?}");
         assert!(all("kvarter_shard_leader_changes_total", "shard=").iter().sum::<f64>() > 0.0, "{page}");
+        assert!(all("kvarter_log_sync_duration_seconds_count", "")[0] > 0.0, "{page}");
         assert!(all("raft_engine_sync_log_duration_seconds_count", "")[0] > 0.0, "{page}");
     }
     // Each of the four shards began a leadership, and took readings or registrations.

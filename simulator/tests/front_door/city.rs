@@ -117,6 +117,7 @@ impl KindService for City {
 
 #[tonic::async_trait]
 impl CommandService for City {
+    type IssueCommandsStream = ReceiverStream<Result<v1::IssueCommandsProgress, Status>>;
     type WatchCommandStream = ReceiverStream<Result<v1::Command, Status>>;
 
     async fn issue_command(&self, request: Call<v1::IssueCommandRequest>) -> Result<Answer<v1::Command>, Status> {
@@ -145,6 +146,17 @@ impl CommandService for City {
     }
 
     async fn get_command(&self, _: Call<v1::GetCommandRequest>) -> Result<Answer<v1::Command>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn issue_commands(
+        &self,
+        _: Call<v1::IssueCommandsRequest>,
+    ) -> Result<Answer<Self::IssueCommandsStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn cancel_command(&self, _: Call<v1::CancelCommandRequest>) -> Result<Answer<v1::Command>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 
@@ -191,6 +203,13 @@ impl TwinService for City {
     }
 
     async fn get_twin(&self, _: Call<v1::GetTwinRequest>) -> Result<Answer<v1::GetTwinResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn batch_get_twins(
+        &self,
+        _: Call<v1::BatchGetTwinsRequest>,
+    ) -> Result<Answer<v1::BatchGetTwinsResponse>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 

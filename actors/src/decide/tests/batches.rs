@@ -58,6 +58,10 @@ enum Op {
         id: u8,
         outcome: u32,
     },
+    Cancel {
+        name: u8,
+        id: u8,
+    },
     Deliver {
         device: u32,
         id: u8,
@@ -129,6 +133,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0u8..8, 0u8..30, -1.0..101.0, select(&[0, 1_000, 2_000, 9][..]))
             .prop_map(|(name, id, level, timeout_ms)| Op::Issue { name, id, level, timeout_ms }),
         3 => (0..LAMPS + 2, 0u8..30, 0u32..4).prop_map(|(device, id, outcome)| Op::Acknowledge { device, id, outcome }),
+        1 => (0u8..8, 0u8..30).prop_map(|(name, id)| Op::Cancel { name, id }),
         2 => (0..LAMPS + 2, 0u8..30).prop_map(|(device, id)| Op::Deliver { device, id }),
         2 => (0usize..6).prop_map(|facts_max| Op::Sweep { facts_max }),
         2 => (any::<bool>(), 0..LAMPS + 2, 0u64..9)
@@ -178,6 +183,7 @@ fn act(op: &Op, state: &ShardState) -> Act {
             set_level(&name(*number), &format!("c{id}"), *level, *timeout_ms)
         }
         Op::Acknowledge { device, id, outcome } => acknowledge(*device, &format!("c{id}"), *outcome),
+        Op::Cancel { name: number, id } => cancel(&name(*number), &format!("c{id}")),
         Op::Deliver { device, id } => return Act::Deliver(DeviceNumber(*device), format!("c{id}")),
         Op::Sweep { facts_max } => return Act::Sweep(*facts_max),
         Op::Step { is_stale, device, cursor } => return Act::Step(service_step(state, *is_stale, *device, *cursor)),

@@ -66,6 +66,41 @@ fn a_receipt_never_goes_back() {
     assert_eq!((counters.commands_issued, counters.commands_succeeded, counters.commands_open), (1, 1, 0));
 }
 
+/// What a command is after it was cancelled, and how many facts that took.
+fn cancelled(shard: &mut Shard, id: &str) -> (message::Command, usize) {
+    match shard.ask(cancel("a/lamp-0", id)) {
+        Reply::CommandRead(read) => (read.command.unwrap(), shard.facts.facts.len()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn only_a_command_that_nobody_has_taken_is_cancelled() {
+    let mut shard = Shard::with_lamps(1);
+    for id in ["waiting", "delivered", "ended"] {
+        shard.ask(set_level("a/lamp-0", id, 30.0, 0));
+    }
+    shard.commit(|decider| decider.mark_delivered([(DeviceNumber(0), "delivered")]));
+    shard.ask(acknowledge(0, "ended", 1));
+    let (first, facts) = cancelled(&mut shard, "waiting");
+    assert_eq!((first.state, facts), (6, 1));
+    assert_eq!(first.position.unwrap().index, shard.index.0);
+    assert_eq!(cancelled(&mut shard, "waiting"), (first, 0), "once");
+    let states = ["delivered", "ended"].map(|id| {
+        let (command, facts) = cancelled(&mut shard, id);
+        (command.state, facts)
+    });
+    assert_eq!(states, [(2, 0), (3, 0)]);
+    // Whatever the device says later is too late, and nobody is sent it.
+    shard.ask(acknowledge(0, "waiting", 1));
+    shard.commit(|decider| decider.mark_delivered([(DeviceNumber(0), "waiting")]));
+    assert_eq!(state_of(&shard, "waiting"), Some(CommandState::Cancelled));
+    assert_eq!(shard.state.counters().commands_open, 1);
+    for (name, id) in [("a/lamp-0", "other"), ("a/none", "waiting")] {
+        assert_eq!(shard.refusal(cancel(name, id)).reason(), FailureReason::NotFound, "{name} {id}");
+    }
+}
+
 #[test]
 fn a_command_expires_at_its_deadline_and_its_receipt_an_hour_later() {
     let mut shard = Shard::with_lamps(1);

@@ -65,7 +65,7 @@ fn a_list_is_read_page_by_page() {
     shard.ask(Request::RetireDevice(message::RetireDevice { name: "a/lamp-3".into() }));
     let list = |district: &str, kind: &str, from_device: u32, limit: u32| {
         let (district, kind) = (district.into(), kind.into());
-        let request = message::ListTwins { district, kind, from_device, limit, consistency: None };
+        let request = message::ListTwins { district, kind, from_device, limit, ..message::ListTwins::default() };
         let Some(Reply::TwinsListed(page)) = reader(&shard).read(&Request::ListTwins(request)) else {
             panic!("no list")
         };
@@ -78,6 +78,47 @@ fn a_list_is_read_page_by_page() {
     assert_eq!(list("b", "", 0, 1), (vec![71], Some(72)));
     assert_eq!(list("c", "", 0, 1), (vec![], None));
     assert_eq!(list("", "", 900, 1), (vec![], None));
+}
+
+#[test]
+fn a_list_shows_what_its_filter_lets_through() {
+    let mut shard = Shard::with_lamps(3);
+    let location = Some(message::Point { latitude_e7: 561_500_000, longitude_e7: 102_000_000 });
+    let devices = vec![
+        message::DeviceRegistration { location, ..device("a/lamp-1", "luminaire") },
+        message::DeviceRegistration { location, ..device("a/station", "weather") },
+    ];
+    shard.ask(Request::RegisterDevices(message::RegisterDevices { devices }));
+    shard.submit(&[(0, 1, 0, ValueRef::Number(80.0)), (1, 1, 0, ValueRef::Number(20.0))]);
+    let level_above = |bound: i64| message::AttributeCondition {
+        attribute: "dimmingLevel".into(),
+        comparison: 5,
+        value: Some(ValueRef::Integer(bound).to_message()),
+    };
+    let list = |r#where: Vec<message::AttributeCondition>, area| {
+        let filter = Some(message::TwinFilter { r#where, area });
+        let request = Request::ListTwins(message::ListTwins { filter, ..message::ListTwins::default() });
+        match reader(&shard).read(&request) {
+            Some(Reply::TwinsListed(page)) => page.twins.iter().map(|twin| twin.device).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let near = || Some(message::twin_filter::Area::Circle(message::Circle { center: location, radius_m: 5.0 }));
+    assert_eq!(list(vec![level_above(10)], None), [0, 1], "not the one that reports none");
+    assert_eq!(list(vec![level_above(50)], None), [0]);
+    assert_eq!(list(vec![level_above(10), level_above(50)], None), [0], "all must hold");
+    assert_eq!(list(vec![], near()), [1, 4]);
+    assert_eq!(list(vec![level_above(10)], near()), [1]);
+}
+
+#[test]
+fn several_twins_are_read_at_once() {
+    let shard = Shard::with_lamps(3);
+    let names = ["a/lamp-2", "a/none", "a/lamp-0"].map(str::to_owned).to_vec();
+    let request = Request::ReadTwins(message::ReadTwins { names, consistency: None });
+    let Some(Reply::TwinsRead(read)) = reader(&shard).read(&request) else { panic!("no twins") };
+    assert_eq!(read.twins.iter().map(|twin| twin.device).collect::<Vec<_>>(), [2, 0]);
+    assert_eq!(read.age_ms, 40);
 }
 
 #[test]

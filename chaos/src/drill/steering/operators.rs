@@ -124,6 +124,7 @@ pub(in crate::drill) fn receipt_state(state: CommandState) -> Option<ReceiptStat
         CommandState::Succeeded => Some(ReceiptState::Succeeded),
         CommandState::Failed => Some(ReceiptState::Failed),
         CommandState::Expired => Some(ReceiptState::Expired),
+        CommandState::Cancelled => Some(ReceiptState::Cancelled),
     }
 }
 

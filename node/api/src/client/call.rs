@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Client;
+use crate::LEADER_KEY;
 use crate::backoff::Backoff;
 use crate::endpoints::EndpointId;
 use crate::error::ApiError;
@@ -37,24 +38,47 @@ impl Client {
         F: Fn(Channel, Request<M>) -> A,
         A: Future<Output = Result<Response<T>, Status>>,
     {
+        self.call_for(None, repeat, message, attempt).await
+    }
+
+    /// The same for a call that concerns one district: it goes to the node that leads there, as far as that is known.
+    pub(super) async fn call_for<M, T, F, A>(
+        &self,
+        district: Option<&str>,
+        repeat: Repeat,
+        message: M,
+        attempt: F,
+    ) -> Result<T, ApiError>
+    where
+        M: Clone,
+        F: Fn(Channel, Request<M>) -> A,
+        A: Future<Output = Result<Response<T>, Status>>,
+    {
         let give_up = Instant::now() + self.config().deadline;
         let mut backoff = Backoff::default();
         let mut perhaps_applied = None;
         loop {
             let remaining = give_up.saturating_duration_since(Instant::now());
             let patience = self.config().attempt_deadline.min(remaining);
-            let id = self.endpoints().pick();
+            let id = self.choose(district);
             let mut request = self.request(message.clone());
             request.set_timeout(patience);
             let error = match timeout(patience, attempt(self.endpoints().channel(id), request)).await {
                 Ok(Ok(response)) => {
                     self.endpoints().succeeded(id);
+                    self.learn(district, id, response.metadata());
                     return Ok(response.into_inner());
                 }
-                Ok(Err(status)) => ApiError::from(status),
+                Ok(Err(status)) => {
+                    if status.metadata().contains_key(LEADER_KEY) {
+                        self.learn(district, id, status.metadata());
+                    }
+                    ApiError::from(status)
+                }
                 Err(_elapsed) => self.silent(id, patience),
             };
             self.judge(id, &error);
+            self.unlearn(district, &error);
             let (may_repeat, retry_after) = match &error {
                 ApiError::NotApplied { retry_after, .. } => (true, *retry_after),
                 ApiError::Unknown { .. } => {
@@ -74,24 +98,31 @@ impl Client {
         }
     }
 
-    /// Opens a stream of answers once, and says which node gives it.
-    pub(super) async fn open<M, T, F, A>(&self, message: M, open: F) -> Result<(EndpointId, Streaming<T>), ApiError>
+    /// Opens a stream of answers once, for one district or any, and says which node gives it.
+    pub(super) async fn open<M, T, F, A>(
+        &self,
+        district: Option<&str>,
+        message: M,
+        open: F,
+    ) -> Result<(EndpointId, Streaming<T>), ApiError>
     where
         F: Fn(Channel, Request<M>) -> A,
         A: Future<Output = Result<Response<Streaming<T>>, Status>>,
     {
-        let id = self.endpoints().pick();
+        let id = self.choose(district);
         let patience = self.config().attempt_deadline;
         let opened = timeout(patience, open(self.endpoints().channel(id), self.request(message))).await;
         let error = match opened {
             Ok(Ok(response)) => {
                 self.endpoints().succeeded(id);
+                self.learn(district, id, response.metadata());
                 return Ok((id, response.into_inner()));
             }
             Ok(Err(status)) => ApiError::from(status),
             Err(_elapsed) => self.silent(id, patience),
         };
         self.judge(id, &error);
+        self.unlearn(district, &error);
         Err(error)
     }
 

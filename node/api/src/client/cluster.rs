@@ -5,7 +5,8 @@ use super::{ANSWER_BYTES_MAX, Client};
 use crate::error::ApiError;
 use crate::v1::cluster_admin_client::ClusterAdminClient;
 use crate::v1::{
-    ClusterStatus, GetClusterStatusRequest, ListLocalReplicasRequest, ListLocalReplicasResponse, RemoveNodeRequest,
+    ClusterStatus, DrainNodeRequest, GetClusterStatusRequest, ListLocalReplicasRequest, ListLocalReplicasResponse,
+    RemoveNodeRequest,
 };
 
 impl Client {
@@ -27,6 +28,15 @@ impl Client {
             ClusterAdminClient::new(channel).remove_node(request).await
         });
         removed.await.map(|_removed| ())
+    }
+
+    /// Has a node lead nothing, or lead again. Returns once the node knows.
+    pub async fn drain_node(&self, node: u64, undo: bool) -> Result<(), ApiError> {
+        let request = DrainNodeRequest { node, undo };
+        let drained = self.call(Repeat::IdempotentWrite, request, |channel, request| async move {
+            ClusterAdminClient::new(channel).drain_node(request).await
+        });
+        drained.await.map(|_drained| ())
     }
 
     /// The replicas on the answering node; choose it with [`Client::only`]. `with_hash` reads the whole state.

@@ -23,7 +23,7 @@ impl Client {
     /// another caller set.
     pub async fn set_service_mode(&self, name: &ServiceName, mode: ServiceMode) -> Result<Service, ApiError> {
         let request = SetServiceModeRequest { name: name.to_string(), mode: mode.into() };
-        self.call(Repeat::Write, request, |channel, request| async move {
+        self.call_for(Some(name.district()), Repeat::Write, request, |channel, request| async move {
             ServiceControlClient::new(channel).set_service_mode(request).await
         })
         .await

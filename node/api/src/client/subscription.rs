@@ -73,7 +73,7 @@ impl Subscription {
         let request = SubscribeRequest { cursors: self.cursors(), ..self.request.clone() };
         let (id, mut messages) = self
             .client
-            .open(request, |channel, request| async move {
+            .open(None, request, |channel, request| async move {
                 FeedServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).subscribe(request).await
             })
             .await?;

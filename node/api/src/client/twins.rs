@@ -7,15 +7,16 @@ use tonic::transport::Channel;
 use super::call::Repeat;
 use super::{ANSWER_BYTES_MAX, Client};
 use crate::error::ApiError;
-use crate::name::{DeviceName, DistrictName};
+use crate::name::{DeviceName, DistrictName, district_of};
 use crate::v1::twin_service_client::TwinServiceClient;
 use crate::v1::{
-    BatchRegisterDevicesRequest, Device, DeviceRegistration, GetTwinRequest, GetTwinResponse, ListTwinsRequest,
-    PatchDesiredRequest, PatchDesiredResponse, ReadConsistency, RetireDeviceRequest, RetireDeviceResponse, Twin,
+    BatchGetTwinsRequest, BatchRegisterDevicesRequest, Device, DeviceRegistration, GetTwinRequest, GetTwinResponse,
+    ListTwinsRequest, ListTwinsResponse, PatchDesiredRequest, PatchDesiredResponse, ReadConsistency,
+    RetireDeviceRequest, RetireDeviceResponse, Twin, TwinFilter,
 };
 
 /// Devices in one request.
-const REGISTER_DEVICES_MAX: usize = 1_000;
+const DEVICES_MAX: usize = 1_000;
 
 /// Twins in one page.
 const PAGE_TWINS: u32 = 500;
@@ -27,6 +28,8 @@ pub struct TwinSelection {
     pub district: Option<DistrictName>,
     /// Name of a kind; `None`: all.
     pub kind: Option<String>,
+    /// What they must be like; the default lets all through.
+    pub filter: TwinFilter,
     /// Zero: linearizable. Otherwise any replica answers whose state is at most this old; whole milliseconds.
     pub staleness_max: Duration,
 }
@@ -45,7 +48,7 @@ impl Client {
     /// When it fails, the devices of earlier requests are registered.
     pub async fn register(&self, devices: Vec<Device>) -> Result<Vec<DeviceRegistration>, ApiError> {
         let mut registrations = Vec::with_capacity(devices.len());
-        for devices in devices.chunks(REGISTER_DEVICES_MAX) {
+        for devices in devices.chunks(DEVICES_MAX) {
             let request = BatchRegisterDevicesRequest { devices: devices.to_vec() };
             let response = self
                 .call(Repeat::IdempotentWrite, request, |channel, request| async move {
@@ -61,12 +64,26 @@ impl Client {
     /// (whole milliseconds), and the answer tells its age.
     pub async fn twin(&self, name: &DeviceName, staleness_max: Duration) -> Result<GetTwinResponse, ApiError> {
         let request = GetTwinRequest { name: name.to_string(), consistency: Some(read_consistency(staleness_max)) };
-        self.call(
-            Repeat::Read,
-            request,
-            |channel, request| async move { twin_service(channel).get_twin(request).await },
-        )
+        // Any replica may do for a read that allows staleness.
+        let district = staleness_max.is_zero().then(|| name.district());
+        self.call_for(district, Repeat::Read, request, |channel, request| async move {
+            twin_service(channel).get_twin(request).await
+        })
         .await
+    }
+
+    /// Reads the twins of several devices, 1,000 at a time, in the order of their names; those that do not exist are left out.
+    pub async fn twins_named(&self, names: &[DeviceName], staleness_max: Duration) -> Result<Vec<Twin>, ApiError> {
+        let mut twins = Vec::with_capacity(names.len());
+        for names in names.chunks(DEVICES_MAX) {
+            let names = names.iter().map(ToString::to_string).collect();
+            let request = BatchGetTwinsRequest { names, consistency: Some(read_consistency(staleness_max)) };
+            let response = self.call(Repeat::Read, request, |channel, request| async move {
+                twin_service(channel).batch_get_twins(request).await
+            });
+            twins.extend(response.await?.twins);
+        }
+        Ok(twins)
     }
 
     /// Lists twins, page by page.
@@ -77,14 +94,28 @@ impl Client {
             page_token: String::new(),
             kind: selection.kind.unwrap_or_default(),
             consistency: Some(read_consistency(selection.staleness_max)),
+            filter: (selection.filter != TwinFilter::default()).then_some(selection.filter),
         };
         TwinPages { client: self.clone(), request, is_complete: false }
+    }
+
+    /// Reads one page of a list, for callers that keep its token. [`Client::twins`] goes through all of them.
+    pub async fn twin_page(&self, request: ListTwinsRequest) -> Result<ListTwinsResponse, ApiError> {
+        let parent = request.parent.clone();
+        // Any replica may do for a read that allows staleness.
+        let is_linearizable = request.consistency.is_none_or(|consistency| consistency.staleness_max_ms == 0);
+        let district = district_of(&parent).filter(|_| is_linearizable);
+        self.call_for(district, Repeat::Read, request, |channel, request| async move {
+            twin_service(channel).list_twins(request).await
+        })
+        .await
     }
 
     /// Changes desired attributes. Repeated by itself only while certainly not applied: a later repetition might undo what
     /// another caller set.
     pub async fn patch_desired(&self, request: PatchDesiredRequest) -> Result<PatchDesiredResponse, ApiError> {
-        self.call(Repeat::Write, request, |channel, request| async move {
+        let name = request.name.clone();
+        self.call_for(district_of(&name), Repeat::Write, request, |channel, request| async move {
             twin_service(channel).patch_desired(request).await
         })
         .await
@@ -94,7 +125,7 @@ impl Client {
     /// was registered anew.
     pub async fn retire(&self, name: &DeviceName) -> Result<RetireDeviceResponse, ApiError> {
         let request = RetireDeviceRequest { name: name.to_string() };
-        self.call(Repeat::Write, request, |channel, request| async move {
+        self.call_for(Some(name.district()), Repeat::Write, request, |channel, request| async move {
             twin_service(channel).retire_device(request).await
         })
         .await
@@ -107,13 +138,7 @@ impl TwinPages {
         if self.is_complete {
             return Ok(None);
         }
-        let request = self.request.clone();
-        let page =
-            self.client
-                .call(Repeat::Read, request, |channel, request| async move {
-                    twin_service(channel).list_twins(request).await
-                })
-                .await?;
+        let page = self.client.twin_page(self.request.clone()).await?;
         self.is_complete = page.next_page_token.is_empty();
         self.request.page_token = page.next_page_token;
         Ok(Some(page.twins))

@@ -60,7 +60,7 @@ impl CommandWatch {
                 let request = WatchCommandRequest { name: self.name.to_string() };
                 let opened = self
                     .client
-                    .open(request, |channel, request| async move {
+                    .open(Some(self.name.district()), request, |channel, request| async move {
                         CommandServiceClient::new(channel).watch_command(request).await
                     })
                     .await?;
@@ -84,7 +84,7 @@ impl CommandWatch {
 
 fn has_ended(command: &Command) -> bool {
     match command.state() {
-        CommandState::Succeeded | CommandState::Failed | CommandState::Expired => true,
+        CommandState::Succeeded | CommandState::Failed | CommandState::Expired | CommandState::Cancelled => true,
         CommandState::Unspecified | CommandState::Accepted | CommandState::Delivered => false,
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use kvarter_api::v1::command_service_server::{CommandService, CommandServiceServer};
 use kvarter_api::v1::twin_service_server::{TwinService, TwinServiceServer};
 use kvarter_api::v1::{
-    BatchRegisterDevicesRequest, BatchRegisterDevicesResponse, Command, CommandState, ErrorReason, GetCommandRequest,
-    GetTwinRequest, GetTwinResponse, IssueCommandRequest, ListTwinsRequest, ListTwinsResponse, PatchDesiredRequest,
-    PatchDesiredResponse, RetireDeviceRequest, RetireDeviceResponse, Twin, WatchCommandRequest,
+    BatchGetTwinsRequest, BatchGetTwinsResponse, BatchRegisterDevicesRequest, BatchRegisterDevicesResponse,
+    CancelCommandRequest, Command, CommandState, ErrorReason, GetCommandRequest, GetTwinRequest, GetTwinResponse,
+    IssueCommandRequest, IssueCommandsProgress, IssueCommandsRequest, ListTwinsRequest, ListTwinsResponse,
+    PatchDesiredRequest, PatchDesiredResponse, RetireDeviceRequest, RetireDeviceResponse, Twin, WatchCommandRequest,
 };
 use kvarter_api::{ApiError, Client, ClientConfig, DeviceName, TwinSelection};
 use tonic::service::Routes;
@@ -69,6 +70,13 @@ impl TwinService for Script {
         Ok(Response::new(PatchDesiredResponse::default()))
     }
 
+    async fn batch_get_twins(
+        &self,
+        _request: Request<BatchGetTwinsRequest>,
+    ) -> Result<Response<BatchGetTwinsResponse>, Status> {
+        Err(Status::unimplemented("not in this script"))
+    }
+
     async fn retire_device(
         &self,
         _request: Request<RetireDeviceRequest>,
@@ -79,6 +87,7 @@ impl TwinService for Script {
 
 #[tonic::async_trait]
 impl CommandService for Script {
+    type IssueCommandsStream = tokio_stream::Empty<Result<IssueCommandsProgress, Status>>;
     type WatchCommandStream = tokio_stream::Iter<std::vec::IntoIter<Result<Command, Status>>>;
 
     async fn issue_command(&self, request: Request<IssueCommandRequest>) -> Result<Response<Command>, Status> {
@@ -87,6 +96,17 @@ impl CommandService for Script {
     }
 
     async fn get_command(&self, _request: Request<GetCommandRequest>) -> Result<Response<Command>, Status> {
+        Err(Status::unimplemented("not in this script"))
+    }
+
+    async fn issue_commands(
+        &self,
+        _request: Request<IssueCommandsRequest>,
+    ) -> Result<Response<Self::IssueCommandsStream>, Status> {
+        Err(Status::unimplemented("not in this script"))
+    }
+
+    async fn cancel_command(&self, _request: Request<CancelCommandRequest>) -> Result<Response<Command>, Status> {
         Err(Status::unimplemented("not in this script"))
     }
 

@@ -47,7 +47,7 @@ impl Watch {
             }
             // The feed failed, or does not reach back any more: what the command has become meanwhile is in its shard.
             sleep(RETRY_PAUSE).await;
-            let context = CallContext { deadline: DEADLINE_DEFAULT, traceparent: String::new(), criticality: None };
+            let context = CallContext { deadline: DEADLINE_DEFAULT, ..CallContext::default() };
             match super::read(&self.city, self.shard, &self.device, &self.id, context).await {
                 Ok(read) if read.state != current.state => {
                     current = read;

@@ -42,6 +42,7 @@ pub(crate) fn state_to_public(state: u32) -> v1::CommandState {
         Some(CommandState::Succeeded) => v1::CommandState::Succeeded,
         Some(CommandState::Failed) => v1::CommandState::Failed,
         Some(CommandState::Expired) => v1::CommandState::Expired,
+        Some(CommandState::Cancelled) => v1::CommandState::Cancelled,
     }
 }
 
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_command_ends_once() {
-        assert_eq!((1..=5).map(is_final).collect::<Vec<_>>(), [false, false, true, true, true]);
+        assert_eq!((1..=6).map(is_final).collect::<Vec<_>>(), [false, false, true, true, true, true]);
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
             consistency: Some(message::Consistency { staleness_max_ms: IDENTITY_STALENESS_MAX_MS }),
             ..message::ListTwins::default()
         };
-        let context = CallContext { deadline: IDENTITY_DEADLINE, traceparent: String::new(), criticality: None };
+        let context = CallContext { deadline: IDENTITY_DEADLINE, ..CallContext::default() };
         match ask::try_ask(self.city, self.shard, shard_request::Request::ListTwins(list), context).await {
             Ok(Reply::TwinsListed(listed)) => listed.twins,
             Ok(_) | Err(_) => Vec::new(),
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let read = message::ReadStream { stream: stream.to_vec().into() };
-            let context = CallContext { deadline: IDENTITY_DEADLINE, traceparent: String::new(), criticality: None };
+            let context = CallContext { deadline: IDENTITY_DEADLINE, ..CallContext::default() };
             if let Ok(Reply::StreamRead(read)) =
                 ask::try_ask(self.city, self.shard, shard_request::Request::ReadStream(read), context).await
             {

@@ -242,7 +242,7 @@ impl Connection {
             if !pause.is_zero() {
                 sleep(jittered(pause, city.cluster().ports().random.next_u64())).await;
             }
-            let context = CallContext { deadline: TRY_DEADLINE, traceparent: String::new(), criticality };
+            let context = CallContext { deadline: TRY_DEADLINE, criticality, ..CallContext::default() };
             (call, ask::try_ask(&city, shard, request, context).await)
         }));
     }
@@ -299,7 +299,7 @@ async fn receive(mailbox: Option<&mut StreamMailbox>) -> Option<kvarter_actors::
 async fn close(city: &City, ticket: StreamTicket, shards: Vec<ShardId>) {
     let closes = shards.into_iter().map(|shard| async move {
         let request = CloseStream { stream: ticket.id.to_message(), node: city.cluster().node().0 };
-        let context = CallContext { deadline: CLOSE_DEADLINE, traceparent: String::new(), criticality: None };
+        let context = CallContext { deadline: CLOSE_DEADLINE, ..CallContext::default() };
         if let Err(failure) = ask::try_ask(city, shard, Request::CloseStream(request), context).await {
             let (stream, failure) = (ticket.id, failure.message);
             tracing::debug!(%shard, %stream, failure, "a shard did not hear of a stream's end");
