@@ -210,5 +210,6 @@ pub(super) fn city_config() -> CityConfig {
         device_actors_max: 1_000,
         inbox_requests_max: 256,
         stream_age_max: Duration::from_secs(3600),
+        poison: None,
     }
 }
