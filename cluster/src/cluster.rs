@@ -300,6 +300,18 @@ impl<S: StateMachine> Cluster<S> {
         self.core.meta.state_hash()
     }
 
+    /// Writes a checkpoint of the local replica of `shard`, or of the meta group, now, then drops its log up to `upto`, as far as the
+    /// checkpoint goes. Retention does the same when it is due. `false`: there is no replica here.
+    pub async fn compact(&self, shard: ShardId, upto: LogIndex) -> bool {
+        if shard == ShardId::META {
+            upkeep::compact(&self.core.meta, upto).await;
+            return true;
+        }
+        let Some(group) = self.shard(shard) else { return false };
+        upkeep::compact(&group, upto).await;
+        true
+    }
+
     /// Hands all leaderships to other replicas, and takes none back. Returns when done or after `deadline`.
     pub async fn transfer_leaders(&self, deadline: Duration) {
         self.core.draining.cancel();
