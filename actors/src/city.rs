@@ -61,16 +61,18 @@ pub struct CityConfig {
     pub inbox_requests_max: usize,
     /// A stream that was not used for so long expires.
     pub stream_age_max: Duration,
+    /// Code for a device panics while its twin has reported this number, whatever the attribute. For drills alone.
+    pub poison: Option<f64>,
 }
 
-/// Counters of this node's device actors since it started.
+/// How this node's device actors fare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceActorCounters {
     /// Actors that are there now.
     pub active: u64,
-    /// Actors that panicked or gave up.
+    /// Actors that panicked or gave up since the node started.
     pub failed: u64,
-    /// Devices whose actor failed too often to be started again.
+    /// Devices whose actor failed too often to be started again while this node leads their shard.
     pub quarantined: u64,
 }
 
@@ -214,8 +216,14 @@ impl City {
         DeviceActorCounters {
             active: cap.saturating_sub(room.available_permits()) as u64,
             failed: counters.failed.load(Ordering::Relaxed),
-            quarantined: counters.quarantined.load(Ordering::Relaxed),
+            quarantined: counters.quarantined.borrow().values().map(|devices| devices.len() as u64).sum(),
         }
+    }
+
+    /// Devices of `shard` that are in quarantine here: nothing is delivered to them while this node leads it.
+    pub fn quarantined(&self, shard: ShardId) -> Vec<DeviceNumber> {
+        let quarantined = self.inner.counters.quarantined.borrow();
+        quarantined.get(&shard).map(|devices| devices.iter().copied().collect()).unwrap_or_default()
     }
 
     /// Requests that wait at `shard` or are being committed; `None` where this node does not lead it.

@@ -8,6 +8,8 @@ mod registers;
 mod replicas;
 mod twins;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 pub use commands::{
@@ -83,6 +85,10 @@ pub enum Violation {
     MemoryUnbounded { node: u64, growth_bytes: u64 },
     #[error("shard {shard} was led by {before:?} and is led by {now:?}, or in another term")]
     LeaderChanged { shard: u32, before: Option<u64>, now: Option<u64> },
+    #[error("in quarantine are {found:?}, and not {expected:?} alone")]
+    QuarantineWrong { expected: BTreeSet<String>, found: BTreeSet<String> },
+    #[error("a poisoned neighbour: p99 of {what} was {before_us} µs before, {during_us} µs with it")]
+    NeighboursSlower { what: &'static str, before_us: u64, during_us: u64 },
     #[error("after {resumes} resumes, {unanswered} readings have no answer and {failures} streams or devices failed")]
     ResumeFailed { resumes: u64, unanswered: u64, failures: u64 },
     #[error("{what}: {answer}")]

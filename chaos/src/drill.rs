@@ -25,9 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::check::{Violation, Violations, check_registers};
 use crate::fault::{Fault, Victims};
 use crate::fleet::{Fleet, FleetError};
-use crate::journal::UndoError;
-use crate::stage::{DiskError, HostUnable, ThrottleError};
-use crate::tool::ToolFailed;
+use crate::journal::{FaultError, UndoError};
+use crate::stage::HostUnable;
 use evidence::{Evidence, FeedFindings};
 use health::Health;
 use probe::Probe;
@@ -76,15 +75,9 @@ pub enum DrillError {
     #[error(transparent)]
     Fleet(#[from] FleetError),
     #[error(transparent)]
-    Disk(#[from] DiskError),
-    #[error(transparent)]
-    Throttle(#[from] ThrottleError),
-    #[error(transparent)]
-    Tool(#[from] ToolFailed),
+    Fault(#[from] FaultError),
     #[error("the fault can not be undone, `kvarter-chaos heal` tries again: {0}")]
     NotUndone(#[from] UndoError),
-    #[error("the clock of node {id} can not be set")]
-    ClockNotSet { id: u64, source: std::io::Error },
     #[error("not a device's name")]
     Name(#[from] MalformedName),
     #[error("an assault can not be carried out: {reason}")]

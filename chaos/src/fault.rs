@@ -54,6 +54,8 @@ pub enum Assault {
     Garbage,
     /// More readings and commands than the cluster can take: twice as many in odd rounds, ten times as many in even ones.
     Overload,
+    /// A reading that makes the code for its device panic.
+    Poison,
     /// Gateways whose connections are cut again and again, thousands of streams, streams and feeds that nobody reads.
     Streams,
 }
@@ -124,6 +126,7 @@ impl fmt::Display for Fault {
             Self::Cut(from, time) => write!(f, "network cut from {from} for {time:?}"),
             Self::Assault(Assault::Garbage) => write!(f, "hostile input"),
             Self::Assault(Assault::Overload) => write!(f, "overload"),
+            Self::Assault(Assault::Poison) => write!(f, "poisoned reading"),
             Self::Assault(Assault::Streams) => write!(f, "misbehaving streams and readers"),
         }
     }

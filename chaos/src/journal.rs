@@ -30,8 +30,9 @@ pub enum Undo {
     Plug { cable: String },
 }
 
+/// Why a fault can be neither made nor undone.
 #[derive(Debug, thiserror::Error)]
-pub enum UndoError {
+pub enum FaultError {
     #[error(transparent)]
     Fleet(#[from] FleetError),
     #[error(transparent)]
@@ -42,6 +43,12 @@ pub enum UndoError {
     Tool(#[from] ToolFailed),
     #[error("the clock of node {node} can not be set")]
     Clock { node: u64, source: io::Error },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UndoError {
+    #[error(transparent)]
+    Fault(#[from] FaultError),
     #[error("the journal {} can not be used", file.display())]
     Journal { file: PathBuf, source: io::Error },
 }
@@ -111,7 +118,7 @@ impl Journal {
 }
 
 impl Undo {
-    async fn carry_out(&self, data: &Path) -> Result<(), UndoError> {
+    async fn carry_out(&self, data: &Path) -> Result<(), FaultError> {
         match self {
             Self::Resume { node, pid } => {
                 let process = NodeProcess { id: *node, pid: *pid, api_address: String::new() };
@@ -122,7 +129,7 @@ impl Undo {
             Self::Release { node } => Ok(Throttle::of(*node).release()?),
             Self::SetClock { node } => {
                 let set = Clocks::of(data).set(*node, ClockShift::default());
-                set.map_err(|source| UndoError::Clock { node: *node, source })
+                set.map_err(|source| FaultError::Clock { node: *node, source })
             }
             Self::Plug { cable } => Ok(Networks::plug(cable).await?),
         }
@@ -171,7 +178,7 @@ mod tests {
         let lost = Undo::Plug { cable: "no-such-cable".to_owned() };
         journal.note(lost.clone()).unwrap();
         let healed = journal.heal().await.unwrap();
-        assert!(matches!(healed[..], [(_, Err(UndoError::Tool(_)))]));
+        assert!(matches!(healed[..], [(_, Err(UndoError::Fault(FaultError::Tool(_))))]));
         assert_eq!(journal.open().unwrap(), [lost]);
     }
 }

@@ -21,11 +21,11 @@ pub use check::{
 pub use drill::{Checked, Drill, DrillError, DrillReport, Figures, StrikeRecord, Verdict};
 pub use fault::{Assault, ClockFault, Fault, Victims};
 pub use fleet::{Fleet, FleetError, NodeProcess};
-pub use journal::{Journal, Undo, UndoError};
+pub use journal::{FaultError, Journal, Undo, UndoError};
 pub use simulation::{Outcome, Trace, simulate};
 pub use stage::{
-    ClockShift, Clocks, CutOff, DiskError, Disks, HostUnable, Networks, Stage, StageError, StageParts, Throttle,
-    ThrottleError,
+    ClockShift, Clocks, CutOff, DiskError, Disks, HostUnable, Networks, Poison, Stage, StageError, StageParts,
+    Throttle, ThrottleError,
 };
 pub use suite::{SUITE, Suite, SuiteDrill, SuiteOutcome, SuiteRow};
 pub use tool::ToolFailed;

@@ -3,7 +3,8 @@
 //! Start at [`simulate`]. The nodes run `cluster` and `actors` as production does; only the ports differ (`ports`, and the
 //! cluster's own disk in memory). Gateways with lamps (`gateway`) and people (`desk`) use the city while `nemesis` breaks it;
 //! then all is healed, every shard must serve at every node, and `judge` holds what clients were told (`history`) against
-//! the feeds. The same seed makes the same [`Trace`]. Deliberately not here: the public API, and pauses of a process.
+//! the feeds. The same seed makes the same [`Trace`]. Logs are dropped meanwhile, so that replicas install
+//! snapshots. Deliberately not here: the public API, and processes whose timers stand still.
 
 mod call;
 mod desk;
@@ -59,6 +60,8 @@ pub struct Outcome {
     pub operations: u64,
     /// Faults that were made, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Snapshots that replicas installed because the log that they lacked was gone.
+    pub snapshots: u64,
     pub violations: Violations,
     /// Hash of the trace, hex: equal for two runs of one seed by one program.
     pub trace_hash: String,
@@ -78,8 +81,8 @@ impl fmt::Display for Outcome {
         let faults: u64 = self.faults.values().sum();
         write!(
             f,
-            "seed {:>6}  {:>6.1} s  {:>5} operations  {faults:>2} faults  {verdict}  {}",
-            self.seed, self.simulated_s, self.operations, self.trace_hash
+            "seed {:>6}  {:>6.1} s  {:>5} operations  {faults:>2} faults  {:>2} snapshots  {verdict}  {}",
+            self.seed, self.simulated_s, self.operations, self.snapshots, self.trace_hash
         )?;
         for violation in &self.violations.first {
             write!(f, "\n    {violation}")?;
@@ -113,6 +116,7 @@ fn simulate_on(seed: u64, disk: Disk) -> Outcome {
         simulated_s: Duration::from_micros(stage.time.elapsed_us().unsigned_abs()).as_secs_f64(),
         operations: history.answered(),
         faults: nemesis.made().clone(),
+        snapshots: stage.snapshots_installed(),
         violations,
         trace_hash: format!("{:032x}", trace.hash()),
         trace,

@@ -5,6 +5,7 @@
 mod clocks;
 mod disks;
 mod networks;
+mod poison;
 mod throttle;
 
 use std::fmt::Write;
@@ -17,6 +18,7 @@ use rustix::process::geteuid;
 pub use clocks::{ClockShift, Clocks};
 pub use disks::{DiskError, Disks};
 pub use networks::{CutOff, Networks};
+pub use poison::Poison;
 pub use throttle::{Throttle, ThrottleError};
 
 use crate::tool::{self, ToolFailed};
@@ -101,9 +103,16 @@ impl Stage {
         Disks::of(&self.data).remove().await?;
         Networks::of(&self.data).remove().await?;
         Clocks::of(&self.data).remove();
-        // It may not have been made.
-        std::fs::remove_file(self.data.join(LAUNCHER)).ok();
-        Ok(())
+        remove_if_made(&self.data.join(LAUNCHER))
+    }
+}
+
+fn remove_if_made(file: &Path) -> Result<(), StageError> {
+    match std::fs::remove_file(file) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StageError::Io { path: file.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -124,7 +133,7 @@ fn script(data: &Path, has_networks: bool, clock_library: Option<&Path>) -> Stri
         )
         .expect("a string takes what is written to it");
     }
-    script += &format!("exec {prefix}\"$@\"\n");
+    script += &format!("exec {prefix}env {} \"$@\"\n", Poison::setting());
     script
 }
 
@@ -154,9 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn what_can_not_be_removed_is_said_and_what_was_not_made_is_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let launcher = data.path().join(LAUNCHER);
+        remove_if_made(&launcher).unwrap();
+        std::fs::write(&launcher, "").unwrap();
+        remove_if_made(&launcher).unwrap();
+        assert!(!launcher.exists());
+        std::fs::create_dir(&launcher).unwrap();
+        assert!(matches!(remove_if_made(&launcher), Err(StageError::Io { path, .. }) if path == launcher));
+    }
+
+    #[test]
     fn a_launcher_puts_nodes_where_the_host_can() {
         let data = Path::new("/d");
-        assert!(script(data, false, None).ends_with("\nexec \"$@\"\n"));
+        assert!(
+            script(data, false, None).ends_with("\nexec env KVARTER_NODE__DRILL__POISON_NUMBER=33.312345 \"$@\"\n")
+        );
         let all = script(data, true, Some(Path::new("/lib/faketime.so")));
         assert!(all.contains("exec nsenter --net=/run/netns/kvarter-$node env LD_PRELOAD=/lib/faketime.so "), "{all}");
         assert!(all.contains("FAKETIME_TIMESTAMP_FILE=\"/d/node$node.clock\""), "{all}");

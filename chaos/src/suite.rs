@@ -57,7 +57,7 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 /// Every drill that there is, short enough that all of them together take about twenty minutes.
-pub const SUITE: [SuiteDrill; 14] = [
+pub const SUITE: [SuiteDrill; 15] = [
     SuiteDrill {
         name: "kill",
         fault: Fault::Kill,
@@ -135,6 +135,13 @@ pub const SUITE: [SuiteDrill; 14] = [
         victims: Victims::All,
         rounds: 2,
         how: "twice and ten times the readings that were found to go through, and a flood of calls",
+    },
+    SuiteDrill {
+        name: "poison",
+        fault: Fault::Assault(Assault::Poison),
+        victims: Victims::All,
+        rounds: 2,
+        how: "a reading on which the code for its device panics, where nodes are set to fail on it",
     },
     SuiteDrill {
         name: "streams",

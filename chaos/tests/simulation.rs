@@ -21,10 +21,17 @@ fn play(seed: &str) -> String {
     told
 }
 
+/// Snapshots that replicas installed in the life that `told` tells of.
+fn snapshots(told: &str) -> u32 {
+    let (before, _) = told.rsplit_once(" snapshots").unwrap();
+    before.split_whitespace().last().unwrap().parse().unwrap()
+}
+
 #[test]
 fn the_kept_seeds_hold_and_a_seed_repeats_itself() {
     let seeds = kept_seeds();
     let told: Vec<String> = seeds.iter().map(|seed| play(seed)).collect();
+    assert!(told.iter().any(|told| snapshots(told) > 0), "no replica ever installed a snapshot");
     let again = play(seeds[0]);
     let differs = told[0].lines().zip(again.lines()).find(|(one, other)| one != other);
     assert_eq!(differs, None);

@@ -320,6 +320,18 @@ impl<S: StateMachine> Cluster<S> {
         self.core.peers.is_drained(node)
     }
 
+    /// Writes a checkpoint of the local replica of `shard`, or of the meta group, now, then drops its log up to `upto`, as far as the
+    /// checkpoint goes. Retention does the same when it is due. `false`: there is no replica here.
+    pub async fn compact(&self, shard: ShardId, upto: LogIndex) -> bool {
+        if shard == ShardId::META {
+            upkeep::compact(&self.core.meta, upto).await;
+            return true;
+        }
+        let Some(group) = self.shard(shard) else { return false };
+        upkeep::compact(&group, upto).await;
+        true
+    }
+
     /// Hands all leaderships to other replicas, and takes none back. Returns when done or after `deadline`.
     pub async fn transfer_leaders(&self, deadline: Duration) {
         self.core.draining.cancel();
@@ -339,18 +351,15 @@ impl<S: StateMachine> Cluster<S> {
     }
 }
 
-/// Whether the transport failed before the request left this node.
+/// Whether the transport certainly failed before the request left this node. A time-out says nothing of the kind, unless it was
+/// the connection that was not made in time.
 fn never_sent(status: &tonic::Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|error| {
-            error.kind() == std::io::ErrorKind::ConnectionRefused || error.kind() == std::io::ErrorKind::TimedOut
-        }) {
-            return true;
-        }
-        source = error.source();
-    }
-    status.code() == tonic::Code::PermissionDenied
+    let is_refused = |error: &(dyn std::error::Error + 'static)| {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        error.is::<tonic::ConnectError>() || kind == Some(std::io::ErrorKind::ConnectionRefused)
+    };
+    let mut causes = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    causes.any(is_refused) || status.code() == tonic::Code::PermissionDenied
 }
 
 fn peer_router(service: PeerService) -> Router {
@@ -379,6 +388,9 @@ impl<S: StateMachine> Core<S> {
         let log = in_place(&*ports.storage, || {
             LogStore::open(Arc::clone(&ports.storage), &config.data_dir.join("log"), kept)
         })?;
+        if identity.cluster.is_some() && !log.has_vote(ShardId::META) {
+            return Err(LogError::Gone { path: config.data_dir.join("log").display().to_string() }.into());
+        }
         let checkpoints = in_place(&*ports.storage, || {
             CheckpointStore::open(Arc::clone(&ports.storage), &config.data_dir.join("state"))
         })?;
@@ -529,4 +541,24 @@ fn raft_config(config: &ClusterConfig) -> Result<openraft::Config, StartError> {
     }
     .validate()
     .map_err(|error| StartError::Raft { reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use tonic::Status;
+
+    use super::never_sent;
+
+    #[test]
+    fn a_time_out_is_no_proof_that_nothing_was_sent() {
+        let told = |kind: ErrorKind| never_sent(&Status::from_error(Box::new(Error::from(kind))));
+        assert!(told(ErrorKind::ConnectionRefused));
+        for unknown in [ErrorKind::TimedOut, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe] {
+            assert!(!told(unknown), "{unknown:?}");
+        }
+        assert!(never_sent(&Status::permission_denied("another cluster")));
+        assert!(!never_sent(&Status::deadline_exceeded("no answer in time")));
+    }
 }

@@ -40,6 +40,11 @@ pub enum LogError {
          give the node an empty data directory and a new id"
     )]
     Lost { path: String, round: u64, acknowledged: u64 },
+    /// The identity is still there: starting with an empty log would break the same promises.
+    #[error(
+        "the log in {path} is gone, and the node is of a cluster already: give it an empty data directory and a new id"
+    )]
+    Gone { path: String },
     #[error("the log of {shard} is damaged: {reason}")]
     Damaged { shard: ShardId, reason: String },
 }
@@ -100,6 +105,11 @@ impl LogStore {
         let flusher = Flusher::start(Arc::clone(&storage), Arc::clone(&engine), mark, round)
             .map_err(|error| failed(error.to_string()))?;
         Ok(Self { storage, engine, flusher })
+    }
+
+    /// Whether a vote of `shard` was ever stored: before anything else of a group, one is.
+    pub(crate) fn has_vote(&self, shard: ShardId) -> bool {
+        self.engine.get(u64::from(shard.0), flusher::VOTE_KEY).is_some()
     }
 
     /// One group's part of the log. Open it once.

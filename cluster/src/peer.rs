@@ -5,6 +5,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod network;
+pub(crate) mod promise;
 pub(crate) mod server;
 pub(crate) mod snapshot;
 mod tls;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
@@ -38,6 +39,7 @@ pub(crate) struct Replica<S: StateMachine> {
     /// When this replica last held all that its leader had committed, if it did since it was opened.
     fresh: Mutex<Option<Instant>>,
     closed: CancellationToken,
+    installed: AtomicU64,
 }
 
 #[derive(Clone, Default)]
@@ -86,6 +88,7 @@ impl<S: StateMachine> Replica<S> {
             recent: Mutex::new(Recent { entries: VecDeque::new(), bytes: 0, after: applied }),
             fresh: Mutex::new(None),
             closed: CancellationToken::new(),
+            installed: AtomicU64::new(0),
         }))
     }
 
@@ -227,7 +230,13 @@ impl<S: StateMachine> Replica<S> {
         *self.view.write() = Arc::new(View { applied: index, state });
         *self.recent.lock() = Recent { entries: VecDeque::new(), bytes: 0, after: index };
         self.applied.send_replace(index);
+        self.installed.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Snapshots of others that took the place of the state since it was opened.
+    pub(crate) fn installed(&self) -> u64 {
+        self.installed.load(Ordering::Relaxed)
     }
 
     /// Makes `state` durable as this replica's checkpoint.

@@ -213,6 +213,11 @@ impl<S: StateMachine> ShardHandle<S> {
         LogIndex(self.log.first_index())
     }
 
+    /// Snapshots that this replica took over from others since this node opened it.
+    pub fn snapshots_installed(&self) -> u64 {
+        self.replica.installed()
+    }
+
     /// The applied index and XXH3-128 over the state's pages there. Encodes the whole state: call it off the async threads.
     pub fn state_hash(&self) -> (LogIndex, u128) {
         let view = self.view();

@@ -51,6 +51,7 @@ pub struct Config {
     pub disk: Disk,
     pub city: City,
     pub telemetry: Telemetry,
+    pub drill: Drill,
 }
 
 /// Where a port listens, and the `host:port` under which others reach it.
@@ -120,6 +121,20 @@ pub struct Telemetry {
     pub trace_ratio: f64,
     pub log_format: LogFormat,
     pub log_filter: String,
+}
+
+/// Faults that the program makes itself, where a drill wants them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drill {
+    /// 0: none.
+    pub poison_number: f64,
+}
+
+impl Drill {
+    /// The number that code for devices panics on.
+    pub(crate) fn poison(&self) -> Option<f64> {
+        (self.poison_number != 0.0).then_some(self.poison_number)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,6 +217,7 @@ impl Config {
             device_actors_max: self.city.device_actors_max,
             inbox_requests_max: self.city.inbox_requests_max,
             stream_age_max: Duration::from_secs(self.city.stream_age_max_hours * 3600),
+            poison: self.drill.poison(),
         }
     }
 }

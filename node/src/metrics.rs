@@ -22,6 +22,7 @@ pub(crate) fn observe(meter: &Meter, city: &City, readiness: watch::Receiver<Rea
     observe_node(meter, city, readiness);
     proposals::observe(meter, city);
     observe_requests(meter, city);
+    observe_devices(meter, city);
     observe_shards(meter, city);
     observe_contents(meter, city);
 }
@@ -113,6 +114,30 @@ fn observe_requests(meter: &Meter, city: &City) {
                 counter.observe(refused.requests_refused(criticality), &label);
             }
         })
+        .build();
+}
+
+/// The code for devices, as far as it runs on this node.
+fn observe_devices(meter: &Meter, city: &City) {
+    let active = city.clone();
+    meter
+        .u64_observable_gauge("kvarter.device_actors")
+        .with_description("Devices of shards led here that have something to be told, and an actor for that")
+        .with_callback(move |gauge| gauge.observe(active.device_actors().active, &[]))
+        .build();
+    let failed = city.clone();
+    meter
+        .u64_observable_counter("kvarter.device_actors.failed")
+        .with_description("Device actors that panicked or gave up")
+        .with_callback(move |counter| counter.observe(failed.device_actors().failed, &[]))
+        .build();
+    let quarantined = city.clone();
+    meter
+        .u64_observable_gauge("kvarter.devices.quarantined")
+        .with_description(
+            "Devices whose code keeps failing: nothing is delivered to them while this node leads their shard",
+        )
+        .with_callback(move |gauge| gauge.observe(quarantined.device_actors().quarantined, &[]))
         .build();
 }
 

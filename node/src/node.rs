@@ -80,6 +80,13 @@ impl Node {
         background.spawn(admin.serve(stop_background.clone()));
         tracing::info!(node = %config.node(), zone = config.zone, data = %config.data_dir.display(), "starting");
 
+        if let Some(number) = config.drill.poison() {
+            tracing::error!(
+                number,
+                "`drill.poison_number` is set: code for every device that reports it will panic. Never run a city so"
+            );
+        }
+
         let door = PeerDoor::default();
         let cluster = Cluster::start(config.for_cluster(identity.clone()), Ports::system(), Arc::new(door.clone()));
         let cluster = cluster.await.map_err(|error| match error {

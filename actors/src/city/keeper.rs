@@ -179,6 +179,7 @@ impl Keeper {
                 courier,
                 room: Arc::clone(&self.room),
                 counters: Arc::clone(&self.counters),
+                poison: self.config.poison,
                 tasks: tasks.clone(),
                 stop: stop.clone(),
             },

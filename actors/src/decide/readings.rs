@@ -13,8 +13,8 @@ use crate::{AttributeNumber, StreamId};
 /// Bytes that one part may take in an entry, which holds 1 MiB.
 const PART_BYTES_MAX: usize = 900 * 1024;
 
-/// 2000-01-01 UTC; no device is older.
-const OBSERVED_MIN_US: i64 = 946_684_800 * 1_000_000;
+/// 2000-01-01 UTC; no clock of a device or a node that is right was ever earlier.
+pub(super) const CLOCK_MIN_US: i64 = 946_684_800 * 1_000_000;
 
 /// How far a device's clock may run ahead of the shard's.
 const AHEAD_MAX_US: i64 = 10 * 60 * 1_000_000;
@@ -213,7 +213,7 @@ fn validate<'r>(kind: Option<&Kind>, reading: &Reading<'r>, now_us: i64) -> Resu
     let attribute = kind.and_then(|kind| kind.attribute(number)).ok_or(Rejection::UnknownAttribute)?;
     let value = reading.value.ok_or(Rejection::WrongType)?;
     let checked = attribute.check(value)?;
-    if !(OBSERVED_MIN_US..=now_us.saturating_add(AHEAD_MAX_US)).contains(&reading.observed_us) {
+    if !(CLOCK_MIN_US..=now_us.saturating_add(AHEAD_MAX_US)).contains(&reading.observed_us) {
         return Err(Rejection::AbsurdTime);
     }
     Ok(Valid { attribute: number, value: checked.value, is_in_range: checked.is_in_range })

@@ -1,5 +1,6 @@
 //! Opening, attaching to and closing streams.
 
+use crate::decide::readings::CLOCK_MIN_US;
 use crate::decide::{Decider, Effect};
 use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
 use crate::{DeviceNumber, StreamId};
@@ -28,7 +29,7 @@ impl Decider<'_> {
                 let is_here = stream.is_open && stream.node.0 == request.node;
                 (stream.totals, is_here && self.now.0.saturating_sub(stream.used_us) < REFRESH_US)
             }
-            None if request.issued_us <= self.scratch.streams_expired_us() => {
+            None if request.issued_us <= self.scratch.streams_expired_us() || is_of_no_clock(request.issued_us) => {
                 let text = format!("stream {id} has expired; open a new one");
                 return Err(Failure::new(FailureReason::StreamExpired, text));
             }
@@ -105,6 +106,12 @@ impl Decider<'_> {
         });
         Ok(Reply::Done(message::Done { position }))
     }
+}
+
+/// No node's clock was ever so early: whatever stream this was, nothing is known of it any more. A shard that has not expired a
+/// stream yet could not tell it from a new one.
+fn is_of_no_clock(issued_us: i64) -> bool {
+    issued_us < CLOCK_MIN_US
 }
 
 pub(super) fn stream_id(bytes: &[u8]) -> Result<StreamId, Failure> {

@@ -120,8 +120,11 @@ mod tests {
             Actor::spawn_linked(None, DeviceActor, birth, shard.get_cell()).await.unwrap().0
         };
         let (faulty, sound) = (spawn(1).await, spawn(2).await);
-        faulty.send_message(message(DeviceEvent::Fault)).unwrap();
-        assert_eq!(notes.recv().await.unwrap(), "failed: a fault in the code for this device");
+        faulty.send_message(message(DeviceEvent::Poisoned)).unwrap();
+        assert_eq!(
+            notes.recv().await.unwrap(),
+            "failed: the code for this device met a poisoned reading, as the drill wants"
+        );
         sound.send_message(message(DeviceEvent::Observed(Default::default()))).unwrap();
         assert_eq!(notes.recv().await.unwrap(), "device 2 reported");
         sound.drain().unwrap();

@@ -1,12 +1,12 @@
 //! The device actors of a shard: spawns, tells, drains and supervises them as [`Slots`] says, and sends what they deliver.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kvarter_cluster::{NodeId, Ports, ShardHandle};
+use kvarter_cluster::{NodeId, Ports, ShardHandle, ShardId};
 use ractor::{ActorId, ActorRef, ActorRuntime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,13 +17,14 @@ use crate::shard::ShardMessage;
 use crate::shard::delivery::{Courier, Outcome};
 use crate::shard::outbox::{Outbox, Parcel};
 use crate::shard::slots::{SlotAction, Slots};
-use crate::{DeviceNumber, Epoch, ShardState, TwinRef, message};
+use crate::{DeviceNumber, Epoch, ShardState, TwinRef, ValueRef, message};
 
 /// What device actors did on this node, all shards together.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceCounters {
     pub(crate) failed: AtomicU64,
-    pub(crate) quarantined: AtomicU64,
+    /// Devices in quarantine now.
+    pub(crate) quarantined: watch::Sender<BTreeMap<ShardId, BTreeSet<DeviceNumber>>>,
 }
 
 /// Where device actors find what they need.
@@ -35,6 +36,8 @@ pub(crate) struct DeviceSurroundings {
     /// Room for device actors, shared by all shards of the node.
     pub(crate) room: Arc<Semaphore>,
     pub(crate) counters: Arc<DeviceCounters>,
+    /// Of a drill: see [`crate::CityConfig::poison`].
+    pub(crate) poison: Option<f64>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -175,10 +178,13 @@ impl Devices {
                 // An actor that ended meanwhile is reported by supervision.
                 SlotAction::Drain(actor) => drop(actor.drain()),
                 SlotAction::Quarantine(device) => {
-                    self.surroundings.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+                    let shard = self.surroundings.handle.id();
+                    self.surroundings.counters.quarantined.send_modify(|quarantined| {
+                        quarantined.entry(shard).or_default().insert(device);
+                    });
                     let view = self.surroundings.handle.view();
                     let name = view.state.identity(device).map_or("", |(name, _)| name);
-                    tracing::error!(shard = %self.surroundings.handle.id(), name, "the device is in quarantine: its actor keeps failing");
+                    tracing::error!(%shard, name, "the device is in quarantine: its actor keeps failing");
                 }
             }
         }
@@ -203,6 +209,12 @@ impl Devices {
     fn observe(&mut self, device: DeviceNumber) {
         let view = self.surroundings.handle.view();
         let twin = view.state.device(device);
+        if let (Some(poison), Some(twin)) = (self.surroundings.poison, twin)
+            && twin.reported().any(|reported| is_number(reported.value.as_ref(), poison))
+        {
+            self.tell(device, DeviceEvent::Poisoned);
+            return;
+        }
         // A device that is gone has nothing to do.
         let outlook = twin.map_or_else(Outlook::default, |twin| outlook_of(&view.state, twin));
         self.tell(device, DeviceEvent::Observed(outlook));
@@ -219,6 +231,18 @@ impl Devices {
         let ports = &self.surroundings.ports;
         Moment { now: ports.clock.now(), random: ports.random.next_u64() }
     }
+}
+
+/// Quarantine lasts as long as the leadership.
+impl Drop for Devices {
+    fn drop(&mut self) {
+        let shard = self.surroundings.handle.id();
+        self.surroundings.counters.quarantined.send_if_modified(|quarantined| quarantined.remove(&shard).is_some());
+    }
+}
+
+fn is_number(value: ValueRef<'_>, number: f64) -> bool {
+    matches!(value, ValueRef::Number(value) if value.to_bits() == number.to_bits())
 }
 
 fn session_of(state: &ShardState, twin: TwinRef<'_>) -> Option<Session> {

@@ -68,6 +68,7 @@ impl Fleet {
                 device_actors_max: 1_000,
                 inbox_requests_max: 256,
                 stream_age_max: Duration::from_secs(3600),
+                poison: None,
             },
             disk_free_min_percent: 0,
             storage: Ports::system().storage,

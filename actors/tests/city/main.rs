@@ -125,6 +125,50 @@ async fn a_desired_attribute_is_delivered_until_it_is_reported() {
     fleet.stop_all().await;
 }
 
+/// What a drill calls poison, and no lamp is ever dimmed to.
+const POISON: f64 = 66.75;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_device_is_quarantined_alone() {
+    let mut fleet = Fleet::new(1);
+    fleet.config.poison = Some(POISON);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    let neighbour = ("a/neighbour", "luminaire");
+    let mut gateway = Gateway::open(&city, shard, 7, &[LAMP, neighbour]).await;
+    let [lamp, sound] = gateway.devices[..] else { panic!("two devices were attached") };
+    let submitted = gateway.submit(&[(lamp, LEVEL, MIDNIGHT_US, POISON), (sound, LEVEL, MIDNIGHT_US, 80.0)]).await;
+    assert_eq!(submitted.outcomes, [1, 1], "a poisoned reading is stored as any other");
+
+    call(&city, shard, set_level(LAMP.0, "poisoned", 40.0)).await.unwrap();
+    let mut answered = 0;
+    while city.quarantined(shard).is_empty() {
+        let id = format!("sound-{answered}");
+        call(&city, shard, set_level(neighbour.0, &id, 40.0)).await.unwrap();
+        let (device, _) = gateway.command_with_id(&id).await;
+        assert_eq!(device, sound);
+        gateway.acknowledge(device, &id).await;
+        answered += 1;
+    }
+    let counters = city.device_actors();
+    assert_eq!((city.quarantined(shard), counters.quarantined, counters.failed), (vec![lamp], 1, 5));
+    assert!(answered > 10, "the neighbour obeyed {answered} times while the lamp's code failed");
+    assert_eq!(command_state(&city, shard, LAMP.0, "poisoned").await, Some(CommandState::Accepted));
+    gateway.submit(&[(lamp, LEVEL, MIDNIGHT_US + MINUTE_US, 20.0)]).await;
+    assert_eq!(
+        reported(&twin(&city, shard, LAMP.0).await, LEVEL),
+        Some(message::value::Kind::Number(20.0)),
+        "readings of a device in quarantine are taken in"
+    );
+    drop((gateway, city));
+    fleet.stop_all().await;
+    fleet.start_all().await;
+    assert_eq!(fleet.city(1).quarantined(shard), [], "quarantine ends with the leadership");
+    fleet.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lighting_dims_a_lamp_and_its_figures_survive_a_restart() {
     let mut fleet = Fleet::new(1);

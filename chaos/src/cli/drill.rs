@@ -81,6 +81,13 @@ pub(super) enum DrillCommand {
         #[command(flatten)]
         args: DrillArgs,
     },
+    /// Report a reading on which the code for its device panics: needs nodes that are set to, see `stage make`
+    ///
+    /// The device alone must be quarantined, and its neighbours must not wait longer than before.
+    Poison {
+        #[command(flatten)]
+        args: DrillArgs,
+    },
     /// Cut the connections of gateways, open thousands of streams, and read too slowly
     Streams {
         #[command(flatten)]
@@ -145,6 +152,7 @@ impl DrillCommand {
             }
             Self::Garbage { args } => (Fault::Assault(Assault::Garbage), Victims::All, args),
             Self::Overload { args } => (Fault::Assault(Assault::Overload), Victims::All, args),
+            Self::Poison { args } => (Fault::Assault(Assault::Poison), Victims::All, args),
             Self::Streams { args } => (Fault::Assault(Assault::Streams), Victims::All, args),
             Self::All { report, only, args } => return args.run_all(fleet, only.as_deref(), report.as_deref()).await,
         };

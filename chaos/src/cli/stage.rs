@@ -40,6 +40,7 @@ impl StageCommand {
                 {
                     writeln!(out, "{what}: {}", made.as_ref().map_or_else(skipped, |()| "made".to_owned()))?;
                 }
+                writeln!(out, "poison: made")?;
                 let (data, launcher) = (data.display(), parts.launcher.display());
                 writeln!(out, "start the cluster with: kvarter dev --idle --data {data} --launcher {launcher}")?;
             }

@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::DrillError;
 use super::health::{Health, LOOK_INTERVAL};
 use crate::check::Violations;
-use crate::fault::{ClockFault, Fault};
+use crate::fault::{Assault, ClockFault, Fault};
 use crate::fleet::{Fleet, FleetError, NodeProcess};
-use crate::journal::{Journal, Undo};
-use crate::stage::{ClockShift, Clocks, Disks, HostUnable, Networks, Throttle};
+use crate::journal::{FaultError, Journal, Undo};
+use crate::stage::{ClockShift, Clocks, Disks, HostUnable, Networks, Poison, Throttle};
 
 /// A struck process is gone, or stands still, within this time; otherwise the strike had no effect.
 const EFFECT_MAX: Duration = Duration::from_secs(5);
@@ -64,6 +64,7 @@ pub(super) fn unable(fault: Fault, fleet: &Fleet) -> Result<Option<HostUnable>, 
     let staged =
         |check: &dyn Fn(&NodeProcess) -> Result<(), HostUnable>| nodes.iter().find_map(|node| check(node).err());
     Ok(match fault {
+        Fault::Assault(Assault::Poison) => staged(&|node| Poison::check(node.id, node.pid)),
         Fault::Kill | Fault::Pause(_) | Fault::Assault(_) => None,
         Fault::PowerCut | Fault::HungDisk(_) => Disks::host_unable().or_else(|| {
             staged(&|node| match Disks::of(data).check(&[node.id]) {
@@ -91,14 +92,15 @@ impl<'a> Strike<'a> {
         if made.is_err() {
             strike.end().await?;
         }
-        made.map(|()| strike)
+        made?;
+        Ok(strike)
     }
 
     pub(super) fn struck(&self) -> &[NodeProcess] {
         &self.struck
     }
 
-    async fn hit(&self, victims: &[u64]) -> Result<(), DrillError> {
+    async fn hit(&self, victims: &[u64]) -> Result<(), FaultError> {
         match self.fault {
             Fault::Kill => self.struck.iter().try_for_each(NodeProcess::kill)?,
             Fault::Pause(_) => self.struck.iter().try_for_each(NodeProcess::pause)?,
@@ -164,7 +166,10 @@ impl<'a> Strike<'a> {
             }
             Fault::Clock(time) => match ClockFault::of_round(self.round) {
                 ClockFault::Off(_) => self.taken_over_within(begin, time).await,
-                ClockFault::Jumping => self.jump_until(begin + time).await.map(|()| Aftermath::default()),
+                ClockFault::Jumping => {
+                    self.jump_until(begin + time).await?;
+                    Ok(Aftermath::default())
+                }
             },
             Fault::HungDisk(time) => {
                 for node in &self.struck {
@@ -177,7 +182,8 @@ impl<'a> Strike<'a> {
             }
             Fault::SlowDisk(time) => {
                 for node in &self.struck {
-                    Throttle::of(node.id).prove(&self.disks().directory(node.id)).await?;
+                    let proven = Throttle::of(node.id).prove(&self.disks().directory(node.id)).await;
+                    proven.map_err(FaultError::from)?;
                 }
                 sleep_until(begin + time).await;
                 Ok(Aftermath::default())
@@ -198,15 +204,15 @@ impl<'a> Strike<'a> {
         Disks::of(self.scene.fleet.data_dir())
     }
 
-    fn set_clocks(&self, shift: ClockShift) -> Result<(), DrillError> {
+    fn set_clocks(&self, shift: ClockShift) -> Result<(), FaultError> {
         let clocks = Clocks::of(self.scene.fleet.data_dir());
         for NodeProcess { id, .. } in &self.struck {
-            clocks.set(*id, shift).map_err(|source| DrillError::ClockNotSet { id: *id, source })?;
+            clocks.set(*id, shift).map_err(|source| FaultError::Clock { node: *id, source })?;
         }
         Ok(())
     }
 
-    async fn jump_until(&self, end: Instant) -> Result<(), DrillError> {
+    async fn jump_until(&self, end: Instant) -> Result<(), FaultError> {
         let mut ahead_s = 600;
         while Instant::now() < end {
             self.set_clocks(ClockShift { ahead_s })?;

@@ -77,8 +77,10 @@ pub(super) struct History {
     pub(super) executed: BTreeSet<String>,
     /// What one subscriber of each shard was given, across the deaths of the nodes that served it.
     pub(super) subscribed: BTreeMap<u32, Feed>,
-    /// What each node's feed has from its beginning, by node and shard.
+    /// What each node's feed has, by node and shard.
     pub(super) feeds: BTreeMap<(u64, u32), Feed>,
+    /// The first index of those that lack their beginning.
+    pub(super) begins: BTreeMap<(u64, u32), u64>,
     /// What no client may be told.
     pub(super) broken: Vec<String>,
 }

@@ -74,21 +74,26 @@ pub(super) fn judge(history: &History, replicas: &Replicas) -> Violations {
 /// state of the replicas.
 fn check_feeds<'h>(history: &'h History, replicas: &Replicas, shard: u32, found: &mut Violations) -> &'h Feed {
     let missing = |what: String| Violation::Broken { what };
-    let Some(feed) = history.feeds.get(&(1, shard)) else {
+    let subscribed = history.subscribed.get(&shard);
+    let begin = |node: u64| history.begins.get(&(node, shard)).copied().unwrap_or(0);
+    // Where the first node has dropped the beginning of its log, the subscriber alone was given it.
+    let whole = if begin(1) == 0 { history.feeds.get(&(1, shard)) } else { subscribed };
+    let Some(feed) = whole else {
         found.add(missing(format!("the feed of shard {shard} was not read")));
         return NO_FEED;
     };
-    let subscribed = history.subscribed.get(&shard);
-    let others = (2..=replicas.nodes).map(|node| (format!("node {node}"), history.feeds.get(&(node, shard))));
-    for (reader, other) in others.chain([("the subscriber".to_owned(), subscribed)]) {
+    let others =
+        (1..=replicas.nodes).map(|node| (format!("node {node}"), history.feeds.get(&(node, shard)), begin(node)));
+    for (reader, other, begin) in others.chain([("the subscriber".to_owned(), subscribed, 0)]) {
         let Some(other) = other else {
             found.add(missing(format!("{reader} has no feed of shard {shard}")));
             continue;
         };
+        let feed = &feed[feed.partition_point(|(index, _)| *index < begin)..];
         let differs = feed.iter().zip(other).position(|(one, other)| one != other);
         let is_shorter = (feed.len() != other.len()).then(|| feed.len().min(other.len()));
         if let Some(place) = differs.or(is_shorter) {
-            let at = |feed: &Feed| feed.get(place).map(|(index, _)| *index);
+            let at = |feed: &[(u64, _)]| feed.get(place).map(|(index, _)| *index);
             found.add(Violation::FeedsDiffer { shard, reader, index: at(feed), other_index: at(other) });
         }
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use kvarter_cluster::ShardId;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use turmoil::Sim;
 
-use super::stage::{NODES, Stage, host};
+use super::stage::{NODES, SHARDS, Stage, host};
 
 /// Between two nodes while nothing is wrong.
 pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
@@ -37,6 +38,9 @@ pub(super) enum Fault {
     WrongClock(u64, i64),
     /// Each sync takes so long.
     SlowDisk(u64, Duration),
+    /// As the others see a process that is paused: nothing comes from it and it answers nothing until the fault is over; then
+    /// everything arrives at once. Its timers and its disk go on.
+    Stall(u64),
 }
 
 /// Of each class there is one fault at a time, so that none undoes another.
@@ -52,7 +56,7 @@ impl Fault {
     fn class(&self) -> Class {
         match self {
             Self::PowerCut(_) | Self::Kill(_) => Class::Death,
-            Self::Cut { .. } | Self::Isolate(_) | Self::Hold(..) | Self::Slow(..) => Class::Network,
+            Self::Cut { .. } | Self::Isolate(_) | Self::Hold(..) | Self::Slow(..) | Self::Stall(_) => Class::Network,
             Self::WrongClock(..) => Class::Clock,
             Self::SlowDisk(..) => Class::Disk,
         }
@@ -70,6 +74,7 @@ impl Fault {
             Self::Slow(..) => "slow link",
             Self::WrongClock(..) => "wrong clock",
             Self::SlowDisk(..) => "slow disk",
+            Self::Stall(_) => "stall",
         }
     }
 
@@ -82,11 +87,12 @@ impl Fault {
                 3 => Self::PowerCut((1..=NODES).collect()),
                 _ => Self::Kill(node),
             },
-            Class::Network => match random.random_range(0..5) {
+            Class::Network => match random.random_range(0..6) {
                 0 => Self::Cut { from: node, to: other, is_one_way: true },
                 1 => Self::Cut { from: node, to: other, is_one_way: false },
                 2 => Self::Isolate(node),
                 3 => Self::Hold(node, other),
+                4 => Self::Stall(node),
                 _ => Self::Slow(node, other, Duration::from_millis(random.random_range(30..400))),
             },
             Class::Clock => Self::WrongClock(node, random.random_range(-3_000_000..3_000_000)),
@@ -107,7 +113,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PowerCut(nodes) => write!(f, "{}: {nodes:?}", self.name()),
-            Self::Kill(node) | Self::Isolate(node) => write!(f, "{}: {node}", self.name()),
+            Self::Kill(node) | Self::Isolate(node) | Self::Stall(node) => write!(f, "{}: {node}", self.name()),
             Self::Cut { from, to, .. } => write!(f, "{}: {from} to {to}", self.name()),
             Self::Hold(one, other) => write!(f, "{}: {one} and {other}", self.name()),
             Self::Slow(one, other, time) => write!(f, "{}: {one} and {other}, {time:?}", self.name()),
@@ -121,6 +127,7 @@ pub(super) struct Nemesis {
     random: StdRng,
     active: Vec<(i64, Fault)>,
     next_us: i64,
+    next_compaction_us: i64,
     made: BTreeMap<&'static str, u64>,
 }
 
@@ -134,7 +141,7 @@ fn later(from_us: i64, by: Duration) -> i64 {
 
 impl Nemesis {
     pub(super) fn new(random: StdRng) -> Self {
-        Self { random, active: Vec::new(), next_us: 0, made: BTreeMap::new() }
+        Self { random, active: Vec::new(), next_us: 0, next_compaction_us: 0, made: BTreeMap::new() }
     }
 
     /// How many faults of which kind were made.
@@ -150,6 +157,7 @@ impl Nemesis {
         for (_, fault) in ended as Vec<(i64, Fault)> {
             undo(&fault, sim, stage);
         }
+        self.compact(now_us, stage);
         if self.next_us > now_us {
             return;
         }
@@ -166,6 +174,22 @@ impl Nemesis {
             *self.made.entry(fault.name()).or_default() += 1;
             self.active.push((later(now_us, fault.time(&mut self.random)), fault));
         }
+    }
+
+    /// Now and then most nodes write checkpoints and drop their logs: who lacks what is dropped has to install a snapshot.
+    fn compact(&mut self, now_us: i64, stage: &Stage) {
+        if self.next_compaction_us > now_us {
+            return;
+        }
+        self.next_compaction_us = later(now_us, Duration::from_millis(self.random.random_range(300..2_000)));
+        for node in 1..=NODES {
+            for shard in (0..=SHARDS).map(ShardId) {
+                if self.random.random_bool(0.7) {
+                    stage.compact(node, shard);
+                }
+            }
+        }
+        *self.made.entry("compaction").or_default() += 1;
     }
 
     /// Ends everything at once.
@@ -187,6 +211,7 @@ impl Nemesis {
             Fault::Slow(one, other, time) => sim.set_link_latency(host(*one), host(*other), *time),
             Fault::WrongClock(node, ahead_us) => stage.nodes.lock()[node].clock.set_ahead_us(*ahead_us),
             Fault::SlowDisk(node, time) => stage.nodes.lock()[node].disk.set_sync_time(*time),
+            Fault::Stall(node) => others(*node).for_each(|other| sim.hold(host(*node), host(other))),
         }
     }
 
@@ -198,6 +223,7 @@ impl Nemesis {
             staged.disk = if is_power_cut { staged.disk.crash(self.random.random()) } else { staged.disk.kill() };
             staged.city.take()
         };
+        stage.end_life(node, city.as_ref());
         drop(city);
         // Who talked to this node turns to another one.
         for gateway in stage.gateways.lock().iter_mut().filter(|gateway| gateway.home == node) {
@@ -223,5 +249,6 @@ fn undo(fault: &Fault, sim: &mut Sim<'_>, stage: &Stage) {
         }
         Fault::WrongClock(node, _) => stage.nodes.lock()[node].clock.set_ahead_us(0),
         Fault::SlowDisk(node, _) => stage.nodes.lock()[node].disk.set_sync_time(Duration::ZERO),
+        Fault::Stall(node) => others(*node).for_each(|other| sim.release(host(*node), host(other))),
     }
 }

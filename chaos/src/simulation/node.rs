@@ -43,6 +43,7 @@ pub(super) async fn run(stage: Arc<Stage>, node: u64) -> turmoil::Result {
         clients.push(Box::pin(subscribe(Arc::clone(&stage), city.clone(), node, shard)));
         clients.push(Box::pin(read_feed(Arc::clone(&stage), city.clone(), node, shard)));
     }
+    clients.push(Box::pin(compact(Arc::clone(&stage), city.clone(), node)));
     clients.push(Box::pin(desk::probe(Arc::clone(&stage), city.clone(), node)));
     futures::future::join_all(clients).await;
     Ok(())
@@ -76,11 +77,21 @@ async fn subscribe(stage: Arc<Stage>, city: City, node: u64, shard: ShardId) {
     }
 }
 
-/// Reads the feed of `shard` from its beginning, when that is asked for.
+/// Writes the checkpoints and drops the logs that it is told to.
+async fn compact(stage: Arc<Stage>, city: City, node: u64) {
+    loop {
+        stage.until(|stage| stage.has_compaction(node)).await;
+        let Some((shard, upto)) = stage.next_compaction(node) else { continue };
+        city.cluster().compact(shard, upto).await;
+    }
+}
+
+/// Reads the feed of `shard` from where it begins, when that is asked for.
 async fn read_feed(stage: Arc<Stage>, city: City, node: u64, shard: ShardId) {
     stage.until(|stage| stage.phase() == Phase::Reading).await;
     let (Some(handle), Some(view)) = (city.cluster().shard(shard), city.view(shard)) else { return };
-    let mut reader = handle.feed(LogIndex(0));
+    let begin = handle.first_index().0;
+    let mut reader = handle.feed(LogIndex(begin.saturating_sub(1)));
     let mut feed = Vec::new();
     while reader.position() < view.applied {
         // What follows the last facts carries none: nothing more comes then.
@@ -91,5 +102,9 @@ async fn read_feed(stage: Arc<Stage>, city: City, node: u64, shard: ShardId) {
             Err(_nothing_more) => break,
         }
     }
-    stage.history.lock().feeds.insert((node, shard.0), feed);
+    let mut history = stage.history.lock();
+    if begin > 1 {
+        history.begins.insert((node, shard.0), begin);
+    }
+    history.feeds.insert((node, shard.0), feed);
 }

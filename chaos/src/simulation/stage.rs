@@ -2,7 +2,7 @@
 //!
 //! All run on one thread; locks are held for a moment, never over an `await`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kvarter_actors::{City, CityConfig};
 use kvarter_cluster::{
-    ClusterConfig, Execution, InitialNode, MemoryStorage, NodeId, Ports, ShardId, Storage, TlsIdentity,
+    ClusterConfig, Execution, InitialNode, LogIndex, MemoryStorage, NodeId, Ports, ShardId, Storage, TlsIdentity,
 };
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -72,6 +72,10 @@ pub(super) struct Stage {
     /// Node and shard of the writes that were served after all was healed.
     pub(super) served: Mutex<BTreeSet<(u64, u32)>>,
     trace: Mutex<Trace>,
+    /// By node: what it is to compact, and up to where.
+    compactions: Mutex<BTreeMap<u64, VecDeque<(ShardId, LogIndex)>>>,
+    /// Snapshots that replicas installed in lives that are over.
+    installed: Mutex<u64>,
     /// Values that clients write, each once.
     values: Mutex<u32>,
 }
@@ -105,6 +109,8 @@ impl Stage {
             history: Mutex::default(),
             served: Mutex::default(),
             trace: Mutex::default(),
+            compactions: Mutex::default(),
+            installed: Mutex::default(),
             values: Mutex::new(0),
         })
     }
@@ -130,6 +136,34 @@ impl Stage {
     pub(super) fn accuse(&self, what: String) {
         self.note(&what);
         self.history.lock().broken.push(what);
+    }
+
+    /// Has `node` write a checkpoint of `shard` and drop its log, as far as the shard's subscriber was given it.
+    pub(super) fn compact(&self, node: u64, shard: ShardId) {
+        let history = self.history.lock();
+        let given = history.subscribed.get(&shard.0).and_then(|feed| feed.last()).map_or(0, |last| last.0);
+        let upto = if shard == ShardId::META { LogIndex(u64::MAX) } else { LogIndex(given) };
+        self.compactions.lock().entry(node).or_default().push_back((shard, upto));
+    }
+
+    pub(super) fn has_compaction(&self, node: u64) -> bool {
+        self.compactions.lock().get(&node).is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    pub(super) fn next_compaction(&self, node: u64) -> Option<(ShardId, LogIndex)> {
+        self.compactions.lock().get_mut(&node)?.pop_front()
+    }
+
+    /// The life of `node` is over, and `city` with it.
+    pub(super) fn end_life(&self, node: u64, city: Option<&City>) {
+        self.compactions.lock().remove(&node);
+        *self.installed.lock() += city.map_or(0, installed);
+    }
+
+    /// Snapshots that replicas have installed.
+    pub(super) fn snapshots_installed(&self) -> u64 {
+        let alive: u64 = self.nodes.lock().values().filter_map(|node| node.city.as_ref()).map(installed).sum();
+        *self.installed.lock() + alive
     }
 
     /// Random numbers of `purpose` that follow from the seed.
@@ -199,6 +233,11 @@ impl Stage {
     }
 }
 
+/// Snapshots that the replicas of a life have installed so far.
+fn installed(city: &City) -> u64 {
+    city.cluster().shards().borrow().values().map(kvarter_cluster::ShardHandle::snapshots_installed).sum()
+}
+
 pub(super) fn device_names(district: &str) -> impl Iterator<Item = String> {
     (0..DISTRICT_DEVICES).map(move |device| format!("{district}/lamp-{device}"))
 }
@@ -210,5 +249,6 @@ pub(super) fn city_config() -> CityConfig {
         device_actors_max: 1_000,
         inbox_requests_max: 256,
         stream_age_max: Duration::from_secs(3600),
+        poison: None,
     }
 }

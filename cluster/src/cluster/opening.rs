@@ -13,6 +13,7 @@ use crate::checkpoint::CheckpointStore;
 use crate::log::{GroupLog, LogStore};
 use crate::peer::Peers;
 use crate::peer::network::Network;
+use crate::peer::promise::Promises;
 use crate::peer::server::{Door, Groups};
 use crate::peer::snapshot;
 use crate::ports::storage::off_threads;
@@ -101,7 +102,8 @@ impl Opening<'_> {
             // Raft core would do the same for a log that is shorter, and would refuse one with another entry in that place.
             log.purge(last).await.map_err(|error| raft_error(error.to_string()))?;
         }
-        let network = Network { shard, peers: Arc::clone(self.peers), state: PhantomData };
+        let network =
+            Network { shard, peers: Arc::clone(self.peers), promises: Promises::default(), state: PhantomData };
         let store = ReplicaStore(Arc::clone(&replica));
         let raft = openraft::Raft::new(self.node.0, Arc::clone(self.raft_config), network, log.clone(), store);
         let raft =

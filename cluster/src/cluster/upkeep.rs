@@ -49,8 +49,14 @@ async fn checkpoint<S: StateMachine>(core: Arc<Core<S>>) {
 }
 
 async fn checkpoint_group<S: StateMachine>(group: &ShardHandle<S>) {
+    if group.replica.is_checkpoint_due() {
+        write_checkpoint(group).await;
+    }
+}
+
+async fn write_checkpoint<S: StateMachine>(group: &ShardHandle<S>) {
     let before = group.replica.checkpoint();
-    if !group.replica.is_checkpoint_due() || group.raft.trigger().snapshot().await.is_err() {
+    if group.view().applied <= before || group.raft.trigger().snapshot().await.is_err() {
         return;
     }
     let written = async {
@@ -60,6 +66,20 @@ async fn checkpoint_group<S: StateMachine>(group: &ShardHandle<S>) {
     };
     if tokio::time::timeout(CHECKPOINT_TIMEOUT, written).await.is_err() {
         tracing::warn!(shard = %group.id(), "a checkpoint is not done after {CHECKPOINT_TIMEOUT:?}");
+    }
+}
+
+/// Writes a checkpoint, then purges the log behind it, up to `upto` at most.
+pub(super) async fn compact<S: StateMachine>(group: &ShardHandle<S>, upto: LogIndex) {
+    write_checkpoint(group).await;
+    purge(group, upto).await;
+}
+
+/// Never past the checkpoint.
+async fn purge<S: StateMachine>(group: &ShardHandle<S>, upto: LogIndex) {
+    let upto = upto.min(group.replica.checkpoint());
+    if upto >= group.first_index() && upto.0 > 0 && group.raft.trigger().purge_log(upto.0).await.is_err() {
+        tracing::debug!(shard = %group.id(), "the group is stopping");
     }
 }
 
@@ -124,10 +144,7 @@ async fn retain_group<G: StateMachine>(group: &ShardHandle<G>, limits: &mut Limi
         // The older half goes.
         upto = upto.max(LogIndex(group.first_index().0.midpoint(applied.0)));
     }
-    let upto = upto.min(group.replica.checkpoint());
-    if upto >= group.first_index() && upto.0 > 0 && group.raft.trigger().purge_log(upto.0).await.is_err() {
-        tracing::debug!(shard = %group.id(), "the group is stopping");
-    }
+    purge(group, upto).await;
 }
 
 /// How far each other voter is behind, as the leader of the group knows it. Learners can not lead.

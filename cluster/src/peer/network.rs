@@ -21,6 +21,7 @@ use std::marker::PhantomData;
 use tonic::{Code, Status};
 
 use crate::peer::Peers;
+use crate::peer::promise::{self, Promises};
 use crate::peer::snapshot::{self, SNAPSHOT_TIMEOUT, Snapshot};
 use crate::raft::{self, Types, Vote};
 use crate::{NodeId, ShardId, StateMachine, wire};
@@ -34,6 +35,7 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Network<S> {
     pub(crate) shard: ShardId,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) promises: Promises,
     pub(crate) state: PhantomData<fn() -> S>,
 }
 
@@ -42,14 +44,33 @@ pub(crate) struct Link<S> {
     shard: ShardId,
     target: NodeId,
     peers: Arc<Peers>,
+    promises: Promises,
     state: PhantomData<fn() -> S>,
 }
 
 impl<S: StateMachine> RaftNetworkFactory<Types> for Network<S> {
     type Network = Link<S>;
 
+    /// A replica that comes anew, or back after it was removed, has promised nothing yet. One that stays says again what it has
+    /// with its next answer to a heartbeat.
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Link<S> {
-        Link { shard: self.shard, target: NodeId(target), peers: Arc::clone(&self.peers), state: PhantomData }
+        self.promises.lock().remove(&NodeId(target));
+        self.link(target)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, _node: &EmptyNode) -> Link<S> {
+        self.link(target)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, _node: &EmptyNode) -> Link<S> {
+        self.link(target)
+    }
+}
+
+impl<S> Network<S> {
+    fn link(&self, target: u64) -> Link<S> {
+        let (peers, promises) = (Arc::clone(&self.peers), Arc::clone(&self.promises));
+        Link { shard: self.shard, target: NodeId(target), peers, promises, state: PhantomData }
     }
 }
 
@@ -112,9 +133,12 @@ impl<S: StateMachine> NetStreamAppend<Types> for Link<S> {
     {
         Box::pin(async move {
             let sent = Arc::new(AtomicU64::new(0));
-            let counted = Arc::clone(&sent);
+            // All requests of a stream are one leader's.
+            let term = Arc::new(AtomicU64::new(0));
+            let (counted, led) = (Arc::clone(&sent), Arc::clone(&term));
             let requests = input.map(move |request| {
                 counted.fetch_add(1, Ordering::Relaxed);
+                led.store(request.vote.leader_id().term, Ordering::Relaxed);
                 append_to_wire(&request)
             });
             let mut client = self.peers.client(self.target).map_err(|status| rpc_error(&status))?;
@@ -128,9 +152,11 @@ impl<S: StateMachine> NetStreamAppend<Types> for Link<S> {
                     return Err(error);
                 }
             };
-            let (peers, target) = (Arc::clone(&self.peers), self.target);
+            let (peers, promises) = (Arc::clone(&self.peers), Arc::clone(&self.promises));
+            let (shard, target) = (self.shard, self.target);
             let answers = futures::stream::unfold(Some((responses, 0u64)), move |state| {
                 let (sent, peers) = (Arc::clone(&sent), Arc::clone(&peers));
+                let (term, promises) = (Arc::clone(&term), Arc::clone(&promises));
                 async move {
                     let (mut responses, answered) = state?;
                     let next = loop {
@@ -144,6 +170,9 @@ impl<S: StateMachine> NetStreamAppend<Types> for Link<S> {
                         Ok(response) => {
                             peers.heard_from(target);
                             let result = append_result(response).map_err(|error| damaged(&error));
+                            let term = term.load(Ordering::Relaxed);
+                            let result =
+                                result.and_then(|answer| promise::keep(&promises, shard, target, term, answer));
                             let ends = !matches!(result, Ok(Ok(_)));
                             Some((result, (!ends).then_some((responses, answered + 1))))
                         }

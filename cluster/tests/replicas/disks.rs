@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::sync::Arc;
 
-use kvarter_cluster::{ShardId, Storage, StorageOperation};
+use kvarter_cluster::{NodeId, ShardId, Storage, StorageOperation};
 use parking_lot::{Condvar, Mutex};
 
 use crate::fleet::{Fleet, eventually};
@@ -51,6 +51,33 @@ async fn what_was_acknowledged_survives_a_power_cut_of_all_nodes() {
             assert_eq!(notes.iter().filter(|found| **found == note).count(), 1, "{note}");
         }
     }
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_went_back_in_time_is_refused_and_its_leader_goes_on() {
+    let (mut fleet, leader) = three().await;
+    let follower = others(leader)[0];
+    fleet.agrees(SHARD).await;
+    fleet.stop(follower).await;
+    let old = fleet.disk(follower).kill();
+    fleet.swap_disk(follower, old.kill());
+    fleet.start(follower).await;
+    fleet.propose_many(SHARD, 20, "acknowledged").await;
+    fleet.agrees(SHARD).await;
+    let led = fleet.shard(leader, SHARD).leadership().borrow().term;
+
+    fleet.stop(follower).await;
+    fleet.swap_disk(follower, old.kill());
+    fleet.start(follower).await;
+    let heard = || fleet.shard(follower, SHARD).leadership().borrow().leader;
+    eventually("it hears its leader", || heard() == Some(NodeId(leader))).await;
+    for round in 0..20 {
+        fleet.propose(SHARD, &format!("after-{round}")).await;
+    }
+    let leadership = *fleet.shard(leader, SHARD).leadership().borrow();
+    assert_eq!((leadership.is_ready, leadership.term), (true, led));
+    assert_eq!(fleet.notes(follower, SHARD), ["before"], "it has lost what it acknowledged, and gets nothing");
     fleet.stop_all().await;
 }
 

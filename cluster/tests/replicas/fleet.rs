@@ -334,6 +334,18 @@ impl Fleet {
         self.directories.insert(node, tempfile::tempdir().unwrap());
     }
 
+    /// Takes the log away, on a stopped node, and leaves its identity and its checkpoints.
+    pub(crate) fn remove_log(&self, node: u64) {
+        let data = self.data_directory(node);
+        std::fs::remove_dir_all(data.join("log")).unwrap();
+        std::fs::remove_file(data.join("log.round")).unwrap();
+    }
+
+    /// Puts another disk into a stopped node.
+    pub(crate) fn swap_disk(&mut self, node: u64, disk: MemoryStorage) {
+        self.disks.insert(node, disk);
+    }
+
     pub(crate) fn data_directory(&self, node: u64) -> PathBuf {
         self.directories[&node].path().join("data")
     }

@@ -182,6 +182,21 @@ async fn a_wiped_disk_under_an_old_id_is_refused_and_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_log_under_an_intact_identity_does_not_start() {
+    let mut fleet = Fleet::new(3, 1);
+    fleet.start_all().await;
+    fleet.propose(SHARD, "before").await;
+    fleet.stop(2).await;
+    fleet.remove_log(2);
+    for _again in 0..2 {
+        let error = fleet.try_start(2).await.err().unwrap().to_string();
+        assert!(error.contains("is gone, and the node is of a cluster already"), "{error}");
+    }
+    fleet.propose(SHARD, "the others go on").await;
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_fails_or_is_given_up_leaves_the_directory_to_the_next() {
     let mut fleet = Fleet::new(1, 1);
     let occupied = std::net::TcpListener::bind(fleet.address(1)).unwrap();

@@ -15,7 +15,9 @@ use kvarter_api::v1::{
 use kvarter_cluster::{Cluster, MetaError, NodeId, Phase, ShardHandle, ShardId, ShardRecord};
 use tonic::{Request, Response, Status};
 
-use crate::api::{caller, status};
+use crate::api::{caller, name, status};
+
+const QUARANTINED_SHOWN_MAX: usize = 100;
 
 /// The service.
 pub(crate) struct Admin {
@@ -118,11 +120,15 @@ impl ClusterAdmin for Admin {
     ) -> Result<Response<ListLocalReplicasResponse>, Status> {
         let with_hash = request.into_inner().with_hash;
         let node = self.city.cluster().node().0;
-        let cluster = Arc::clone(self.city.cluster());
+        let (cluster, city) = (Arc::clone(self.city.cluster()), self.city.clone());
         let replicas = cluster.shards().borrow().clone();
         let read = move || {
             let meta = meta_status(&cluster, with_hash);
-            iter::once(meta).chain(replicas.into_values().map(|replica| replica_status(&replica, with_hash))).collect()
+            let of_city = replicas.into_values().map(|replica| ReplicaStatus {
+                quarantined_devices: quarantined(&city, replica.id()),
+                ..replica_status(&replica, with_hash)
+            });
+            iter::once(meta).chain(of_city).collect()
         };
         // A hash reads the whole state.
         let replicas = tokio::task::spawn_blocking(read).await;
@@ -169,5 +175,13 @@ fn replica_status(replica: &ShardHandle<ShardState>, with_hash: bool) -> Replica
         commands_issued,
         commands_succeeded,
         commands_open,
+        quarantined_devices: Vec::new(),
     }
+}
+
+/// Names of the shard's devices that are in quarantine on this node.
+fn quarantined(city: &City, shard: ShardId) -> Vec<String> {
+    let devices = city.quarantined(shard).into_iter().take(QUARANTINED_SHOWN_MAX);
+    let names = devices.filter_map(|device| city.device_identity(shard, device));
+    names.map(|(inner, _kind)| name::device(&inner)).collect()
 }

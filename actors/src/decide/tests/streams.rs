@@ -75,6 +75,17 @@ fn an_expired_stream_is_not_mistaken_for_a_new_one() {
 }
 
 #[test]
+fn a_ticket_of_1970_has_expired_also_where_no_stream_ever_did() {
+    let mut shard = Shard::with_lamps(1);
+    assert_eq!(shard.state.streams_expired_us(), 0);
+    for issued_us in [1, 60 * 1_000_000] {
+        let stream = StreamId(9).to_message();
+        let ancient = message::OpenStream { stream, client: "gateway".into(), node: 1, issued_us };
+        assert_eq!(shard.refusal(Request::OpenStream(ancient)).reason(), FailureReason::StreamExpired, "{issued_us}");
+    }
+}
+
+#[test]
 fn a_device_belongs_to_the_stream_that_attached_it_last() {
     let mut shard = Shard::with_lamps(2);
     shard.ask(open(2, "other", 3));

@@ -1,9 +1,11 @@
 //! Clients that misbehave, and what the cluster has to say to them.
 //!
-//! `garbage` sends what must be refused, `overload` more than can be taken, `streams` loses connections and reads nothing. They
+//! `garbage` sends what must be refused, `overload` more than can be taken, `streams` loses connections and reads nothing,
+//! `poison` has a device whose code fails. They
 //! speak through `wire`, below the client crate, and some through `proxy`, which can cut connections.
 mod garbage;
 mod overload;
+mod poison;
 mod proxy;
 mod streams;
 mod wire;
@@ -29,6 +31,12 @@ pub(super) async fn carry_out(assault: Assault, round: u32, scene: Scene<'_>) ->
         Assault::Overload => {
             let before = scene.fleet.nodes()?;
             let mut aftermath = overload::flood(scene, overload::factor_of_round(round)).await?;
+            judge_unharmed(&before, &scene.fleet.nodes()?, &mut aftermath.violations);
+            Ok(aftermath)
+        }
+        Assault::Poison => {
+            let before = scene.fleet.nodes()?;
+            let mut aftermath = poison::administer(scene).await?;
             judge_unharmed(&before, &scene.fleet.nodes()?, &mut aftermath.violations);
             Ok(aftermath)
         }
