@@ -33,7 +33,10 @@ async fn is_loaded(fleet: &Fleet, node: u64) {
         let meta = fleet.node(node).meta();
         let loads: Vec<_> = meta.nodes.keys().map(|node| meta.replicas_on(*node)).collect();
         let spread = loads.iter().max().unwrap() - loads.iter().min().unwrap();
-        spread <= 1 && meta.shards.values().all(|shard| shard.phase == Phase::Settled)
+        // Its own copy of the meta group, which is asked, may not know of it yet.
+        meta.nodes.contains_key(&NodeId(node))
+            && spread <= 1
+            && meta.shards.values().all(|shard| shard.phase == Phase::Settled)
     })
     .await;
 }
