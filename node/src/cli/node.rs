@@ -49,6 +49,7 @@ pub(super) fn run(arguments: NodeArguments) -> anyhow::Result<ExitCode> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let config = Config::load(&file, environment)?;
+    std::panic::set_hook(Box::new(tell_panic));
     let ended = super::runtime()?.block_on(async {
         let signals = StopSignals::listen(arguments.stop_with_stdin).context("signals can not be received")?;
         anyhow::Ok(Node::run(config, signals).await)
@@ -59,5 +60,16 @@ pub(super) fn run(arguments: NodeArguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(REMOVED))
         }
         ended => Ok(ended.map(|()| ExitCode::SUCCESS)?),
+    }
+}
+
+/// One line for a panic, without a backtrace: finding the names of one takes so long that a device whose code panics would hold
+/// up its neighbours.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!(%panic, "a panic");
+    } else {
+        // There is nowhere to tell that this failed.
+        drop(writeln!(std::io::stderr(), "{panic}"));
     }
 }
