@@ -35,9 +35,14 @@ impl Commands {
     pub(crate) fn new(city: City, lifetime: Lifetime) -> Self {
         Self { city, lifetime }
     }
-}
 
-impl Commands {
+    /// The command called `name`, and the shard of its device.
+    async fn find(&self, name: &str) -> Result<(DeviceName, CommandId, ShardId), Status> {
+        let (device, id) = name::parse_command(name, "name")?;
+        let shard = route::shard_of(&self.city, device.district()).await?;
+        Ok((device, id, shard))
+    }
+
     /// Runs what fills a stream, until the node ends.
     fn spawn(&self, filling: impl Future<Output = Option<Status>> + Send + 'static, ending: Ending) {
         let lifetime = self.lifetime.clone();
@@ -93,16 +98,14 @@ impl CommandService for Commands {
 
     async fn get_command(&self, request: Request<GetCommandRequest>) -> Result<Response<Command>, Status> {
         let context = caller::context(&request, caller::DEADLINE_DEFAULT);
-        let (device, id) = name::parse_command(&request.get_ref().name, "name")?;
-        let shard = route::shard_of(&self.city, device.district()).await?;
+        let (device, id, shard) = self.find(&request.get_ref().name).await?;
         let found = read(&self.city, shard, &device, &id, context).await?;
         Ok(Response::new(command::to_public(found, device.as_str(), shard)))
     }
 
     async fn cancel_command(&self, request: Request<CancelCommandRequest>) -> Result<Response<Command>, Status> {
         let context = caller::context(&request, caller::DEADLINE_DEFAULT);
-        let (device, id) = name::parse_command(&request.get_ref().name, "name")?;
-        let shard = route::shard_of(&self.city, device.district()).await?;
+        let (device, id, shard) = self.find(&request.get_ref().name).await?;
         let cancel = message::CancelCommand { name: device.as_str().to_owned(), id: id.as_str().to_owned() };
         let cancelled = ask::ask(&self.city, shard, shard_request::Request::CancelCommand(cancel), context).await?;
         Ok(Response::new(command::to_public(command_in(cancelled, shard)?, device.as_str(), shard)))
@@ -116,8 +119,7 @@ impl CommandService for Commands {
             return Err(status::draining());
         }
         let context = caller::context(&request, caller::DEADLINE_DEFAULT);
-        let (device, id) = name::parse_command(&request.get_ref().name, "name")?;
-        let shard = route::shard_of(&self.city, device.district()).await?;
+        let (device, id, shard) = self.find(&request.get_ref().name).await?;
         let first = read(&self.city, shard, &device, &id, context).await?;
         let (commands, ending, stream) = outlet(WATCH_MESSAGES_MAX);
         let watch = Watch { city: self.city.clone(), shard, device, id, commands };
