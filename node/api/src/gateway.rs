@@ -131,7 +131,7 @@ impl GatewayStream {
     pub async fn open(client: &Client, options: GatewayOptions) -> Result<(Self, GatewayEvents), ApiError> {
         let mut attempts = Resume::new(client.config().deadline);
         let connection = loop {
-            match Connection::open(client, "").await {
+            match Connection::open(client, client.endpoints().pick_for_stream(), "").await {
                 Ok(connection) => break connection,
                 Err(error) => sleep(attempts.fail(error, client.entropy())?).await,
             }

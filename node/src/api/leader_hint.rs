@@ -4,9 +4,10 @@ use std::task::{Context, Poll};
 
 use http::{HeaderName, HeaderValue, Request, Response};
 use kvarter_actors::{City, Forwarding};
-use kvarter_cluster::NodeId;
 use tonic::codegen::{BoxFuture, Service};
 use tower_layer::Layer;
+
+use crate::api::route;
 
 const LEADER: HeaderName = HeaderName::from_static(kvarter_api::LEADER_KEY);
 
@@ -58,15 +59,11 @@ where
         let city = self.city.clone();
         Box::pin(async move {
             let mut response = answer.await?;
-            if let Some(address) = forwarding.leader().and_then(|leader| api_address(&city, leader)) {
+            let address = forwarding.leader().and_then(|leader| route::api_address(&city, leader));
+            if let Some(Ok(address)) = address.map(HeaderValue::try_from) {
                 response.headers_mut().insert(LEADER, address);
             }
             Ok(response)
         })
     }
-}
-
-fn api_address(city: &City, node: NodeId) -> Option<HeaderValue> {
-    let meta = city.cluster().meta();
-    HeaderValue::try_from(&meta.nodes.get(&node)?.api_address).ok()
 }

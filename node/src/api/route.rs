@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kvarter_actors::City;
-use kvarter_cluster::ShardId;
+use kvarter_cluster::{NodeId, ShardId};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -33,4 +33,36 @@ pub(crate) async fn shard_of(city: &City, district: &str) -> Result<ShardId, Sta
 /// All shards of the city in the order of their ids.
 pub(crate) fn shards(city: &City) -> Vec<ShardId> {
     city.cluster().meta().shards.keys().copied().filter(|shard| *shard != ShardId::META).collect()
+}
+
+/// `host:port` where clients reach the public API of `node`.
+pub(crate) fn api_address(city: &City, node: NodeId) -> Option<String> {
+    city.cluster().meta().nodes.get(&node).map(|node| node.api_address.clone())
+}
+
+/// The node that leads most of `shards`, if it is another than this one.
+pub(crate) fn leader_elsewhere(city: &City, shards: impl Iterator<Item = ShardId>) -> Option<NodeId> {
+    let leaders: Vec<_> = shards.map(|shard| city.cluster().leader(shard).map(|(leader, _term)| leader)).collect();
+    majority(&leaders).filter(|leader| *leader != city.cluster().node())
+}
+
+/// Which node most of the leaders are, if more than half are one.
+fn majority(leaders: &[Option<NodeId>]) -> Option<NodeId> {
+    let count = |node| leaders.iter().filter(|leader| **leader == Some(node)).count();
+    leaders.iter().flatten().copied().find(|node| 2 * count(*node) > leaders.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_most_leads_more_than_half() {
+        let [one, two] = [Some(NodeId(1)), Some(NodeId(2))];
+        assert_eq!(majority(&[two]), two);
+        assert_eq!(majority(&[one, two, two]), two);
+        assert_eq!(majority(&[one, two]), None);
+        assert_eq!(majority(&[two, None, None]), None);
+        assert_eq!(majority(&[]), None);
+    }
 }

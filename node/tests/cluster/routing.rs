@@ -1,8 +1,8 @@
 //! A client that learns who leads.
 use std::time::Duration;
 
-use kvarter_api::v1::Device;
-use kvarter_api::{Client, ClientConfig, DeviceName};
+use kvarter_api::v1::{Attachment, Device};
+use kvarter_api::{Client, ClientConfig, DeviceName, GatewayEvent, GatewayOptions, GatewayStream};
 
 use crate::fleet::{Fleet, NODES};
 use crate::metrics::{page, samples};
@@ -33,18 +33,22 @@ async fn reads_without_detour(fleet: &Fleet, nodes: &[u64], client: &Client, dev
     assert_eq!(forwarded(fleet, nodes).await, before, "reads were passed on");
 }
 
+async fn leader_of_harbour(fleet: &Fleet) -> u64 {
+    let led_by = async || {
+        let status = fleet.client().cluster_status().await.ok()?;
+        let district = status.districts.iter().find(|district| district.name == "districts/harbour")?;
+        status.shards.iter().find(|shard| shard.shard == district.shard)?.leader
+    };
+    fleet.eventually("the district's shard has a leader", led_by).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_calls_the_leader_it_was_told_of_and_follows_it() {
     let mut fleet = Fleet::start().await;
     let device = DeviceName::new("harbour", "sensor-1").unwrap();
     let registered = Device { name: device.to_string(), kind: "air_quality".to_owned(), ..Device::default() };
     fleet.client().register(vec![registered]).await.expect("registered");
-    let led_by = async || {
-        let status = fleet.client().cluster_status().await.ok()?;
-        let district = status.districts.iter().find(|district| district.name == "districts/harbour")?;
-        status.shards.iter().find(|shard| shard.shard == district.shard)?.leader
-    };
-    let leader = fleet.eventually("the district's shard has a leader", led_by).await;
+    let leader = leader_of_harbour(&fleet).await;
     let follower = NODES.into_iter().find(|node| *node != leader).unwrap();
 
     // It knows the follower alone, and hears of the leader from there.
@@ -65,4 +69,33 @@ async fn a_client_calls_the_leader_it_was_told_of_and_follows_it() {
     fleet.kill(leader).await;
     let left = NODES.into_iter().filter(|node| *node != leader).collect::<Vec<_>>();
     reads_without_detour(&fleet, &left, &client, &device).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_stream_moves_to_the_node_that_leads_its_devices() {
+    let fleet = Fleet::start().await;
+    let device = DeviceName::new("harbour", "sensor-1").unwrap();
+    let registered = Device { name: device.to_string(), kind: "air_quality".to_owned(), ..Device::default() };
+    fleet.client().register(vec![registered]).await.expect("registered");
+    let leader = leader_of_harbour(&fleet).await;
+    let address = &fleet.config().endpoints[usize::try_from(leader - 1).unwrap()];
+    // The streams of one client begin at one node after the other, so two of them at nodes that do not lead.
+    let mut moved = 0;
+    let mut streams = Vec::new();
+    for _ in NODES {
+        let (stream, events) = GatewayStream::open(fleet.client(), GatewayOptions::default()).await.expect("opened");
+        stream.attach(vec![Attachment { alias: 0, device: device.to_string() }]).await.expect("attached");
+        streams.push((stream, events));
+    }
+    while moved < NODES.len() - 1 {
+        let next = futures::future::select_all(streams.iter_mut().map(|(_, events)| Box::pin(events.next()))).await.0;
+        match next.expect("the streams live") {
+            GatewayEvent::Resumed { endpoint } => {
+                assert_eq!(&endpoint, address);
+                moved += 1;
+            }
+            GatewayEvent::Moving => {}
+            other => assert!(false, "{other:?}"),
+        }
+    }
 }

@@ -206,7 +206,7 @@ impl Stage {
                 self.status.disconnects += 1;
             }
             GatewayEvent::Resumed { endpoint } => tracing::info!(lane, endpoint, "gateway stream resumed"),
-            GatewayEvent::Moving => tracing::info!(lane, "the node drains, the gateway stream moves"),
+            GatewayEvent::Moving => tracing::info!(lane, "the gateway stream moves to another node"),
             GatewayEvent::Detached { alias, error } => {
                 tracing::warn!(lane, alias, error, "a device could not be attached again");
                 self.status.errors += 1;

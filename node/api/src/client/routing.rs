@@ -32,6 +32,12 @@ impl Client {
         }
     }
 
+    /// The node at `address`, which another named as leader, if calls may go there now. One that is new may later.
+    pub(crate) fn fit_leader(&self, address: &str) -> Option<EndpointId> {
+        let leader = self.named(address).filter(|_| self.config().routes_to_leaders)?;
+        self.endpoints().is_fit(leader).then_some(leader)
+    }
+
     /// The way to `district` led to a node that could not answer.
     pub(super) fn unlearn(&self, district: Option<&str>, error: &ApiError) {
         if let Some(district) = district.filter(|_| error.is_about_node()) {

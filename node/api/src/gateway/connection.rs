@@ -33,9 +33,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a stream, or resumes it when `stream` is not empty, at the node whose turn it is.
-    pub(super) async fn open(client: &Client, stream: &str) -> Result<Self, ApiError> {
-        let id = client.endpoints().pick_for_stream();
+    /// Opens a stream at the node `id`, or resumes it when `stream` is not empty.
+    pub(super) async fn open(client: &Client, id: EndpointId, stream: &str) -> Result<Self, ApiError> {
         let patience = client.config().attempt_deadline;
         let opened = match timeout(patience, Self::open_at(client, id, stream)).await {
             Ok(opened) => opened,

@@ -24,6 +24,7 @@ use super::totals::StreamTotals;
 use super::window::Window;
 use crate::backoff::Resume;
 use crate::client::Client;
+use crate::endpoints::EndpointId;
 use crate::error::ApiError;
 use crate::v1::{Attachment, CommandAcknowledgement};
 
@@ -44,8 +45,10 @@ pub(super) enum Request {
 pub(super) enum End {
     /// The client closed the stream.
     Closed,
-    /// The node asked the stream to move.
-    Moved,
+    /// The node drains.
+    Drained,
+    /// This node leads most of what the stream writes to.
+    Nearer(EndpointId),
     Lost(ApiError),
     /// The node broke the protocol; another connection would not make it good.
     Broken(ApiError),
@@ -79,7 +82,15 @@ impl Driver {
             let error = match self.serve(&mut connection).await {
                 End::Closed => return self.outbox.flush().await,
                 End::Broken(error) => return self.fail(error).await,
-                End::Moved => ApiError::NotApplied {
+                End::Nearer(nearer) => {
+                    drop(connection);
+                    connection = match self.resume_at(nearer).await {
+                        Ok(connection) => connection,
+                        Err(error) => return self.fail(error).await,
+                    };
+                    continue;
+                }
+                End::Drained => ApiError::NotApplied {
                     reason: None,
                     message: format!("{} is draining", self.client.endpoints().address(id)),
                     retry_after: None,
@@ -107,6 +118,19 @@ impl Driver {
         self.urgent.pop_front().or_else(|| self.window.next_unsent().cloned())
     }
 
+    /// Goes on at the node `id`, or at any if that fails.
+    async fn resume_at(&mut self, id: EndpointId) -> Result<Connection, ApiError> {
+        let (client, stream) = (self.client.clone(), self.stream.clone());
+        let opening = async move { Connection::open(&client, id, &stream).await };
+        match self.outbox.flush_during(opening).await {
+            Ok(connection) => {
+                self.begin_again(&connection);
+                Ok(connection)
+            }
+            Err(error) => self.reconnect(error).await,
+        }
+    }
+
     async fn reconnect(&mut self, mut error: ApiError) -> Result<Connection, ApiError> {
         loop {
             let pause = self.resume.fail(error, self.client.entropy())?;
@@ -114,7 +138,7 @@ impl Driver {
             let (client, stream) = (self.client.clone(), self.stream.clone());
             let opening = async move {
                 sleep(pause).await;
-                Connection::open(&client, &stream).await
+                Connection::open(&client, client.endpoints().pick_for_stream(), &stream).await
             };
             match self.outbox.flush_during(opening).await {
                 Ok(connection) => {

@@ -15,7 +15,7 @@ pub enum GatewayEvent {
     Command(CommandDelivery),
     /// Desired attributes that a device does not report.
     Desired(DesiredState),
-    /// The node drains; the stream moves to another one by itself.
+    /// The stream moves to another node by itself: this one drains, or that one leads the shards of most devices.
     Moving,
     /// The connection was lost; the stream comes back by itself.
     Disconnected(ApiError),

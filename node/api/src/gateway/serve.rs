@@ -11,11 +11,12 @@ use super::driver::{Driver, End, Request};
 use super::event::GatewayEvent;
 use super::frame::Frame;
 use super::window::InvalidAcknowledgement;
+use crate::endpoints::EndpointId;
 use crate::error::ApiError;
 use crate::v1::connect_response::Message;
 use crate::v1::{ConnectResponse, ReadingsAcknowledged};
 
-/// Time that a node has for the acknowledgements that are open when it asks the stream to move, or the client closes it.
+/// Time that a node has for the acknowledgements that are open when the stream moves, or the client closes it.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Urgent frames that may wait before no further request is taken. After a loss there may be more: one for each 10,000
@@ -25,16 +26,34 @@ const URGENT_MAX: usize = 64;
 /// Why a connection takes no more requests, and until when it stays open.
 #[derive(Clone, Copy, Debug)]
 enum Leaving {
-    Moving { deadline: Instant },
-    Closing { deadline: Instant },
+    /// To the node that leads, or to any when this one drains.
+    Moving {
+        to: Option<EndpointId>,
+        deadline: Instant,
+    },
+    Closing {
+        deadline: Instant,
+    },
 }
 
 impl Leaving {
+    fn moving(to: Option<EndpointId>) -> Self {
+        Self::Moving { to, deadline: Instant::now() + LEAVE_DEADLINE }
+    }
+
     fn deadline(self) -> Instant {
         match self {
-            Self::Moving { deadline } | Self::Closing { deadline } => deadline,
+            Self::Moving { deadline, .. } | Self::Closing { deadline } => deadline,
         }
     }
+}
+
+/// What a response means for the connection.
+#[derive(Clone, Copy, Debug)]
+enum Heard {
+    Usual,
+    Draining,
+    LedBy(EndpointId),
 }
 
 /// A response that the protocol does not allow: the accounts can not be trusted any more.
@@ -64,7 +83,7 @@ impl Driver {
                 self.heard_at = Instant::now();
             }
             if is_moving && !is_waiting {
-                return End::Moved;
+                return end_of_responses(leaving);
             }
             if is_closing && !has_frame {
                 connection.to_node = None;
@@ -83,8 +102,14 @@ impl Driver {
                 () = self.outbox.flush(), if !self.outbox.is_empty() => {}
                 response = connection.from_node.message(), if self.outbox.has_room() => match response {
                     Ok(Some(response)) => match self.respond(response) {
-                        Ok(false) => {}
-                        Ok(true) => leaving = Some(Leaving::Moving { deadline: Instant::now() + LEAVE_DEADLINE }),
+                        Ok(Heard::Usual) => {}
+                        Ok(Heard::Draining) => leaving = Some(Leaving::moving(None)),
+                        Ok(Heard::LedBy(leader)) => {
+                            if leaving.is_none() && leader != connection.id {
+                                self.outbox.push(GatewayEvent::Moving);
+                                leaving = Some(Leaving::moving(Some(leader)));
+                            }
+                        }
                         Err(broken) => {
                             let address = self.client.endpoints().address(connection.id);
                             return End::Broken(ApiError::broken_contract(address, &broken.to_string()));
@@ -126,8 +151,8 @@ impl Driver {
         false
     }
 
-    /// Takes a response of the node; true when it asks the stream to move.
-    fn respond(&mut self, response: ConnectResponse) -> Result<bool, BrokenContract> {
+    /// Takes a response of the node.
+    fn respond(&mut self, response: ConnectResponse) -> Result<Heard, BrokenContract> {
         match response.message {
             Some(Message::Acknowledged(acknowledged)) => self.acknowledge(&acknowledged)?,
             Some(Message::Attached(answer)) => {
@@ -139,13 +164,16 @@ impl Driver {
             Some(Message::Desired(desired)) => self.outbox.push(GatewayEvent::Desired(desired)),
             Some(Message::Moving(_)) => {
                 self.outbox.push(GatewayEvent::Moving);
-                return Ok(true);
+                return Ok(Heard::Draining);
+            }
+            Some(Message::LeaderElsewhere(hint)) => {
+                return Ok(self.client.fit_leader(&hint.endpoint).map_or(Heard::Usual, Heard::LedBy));
             }
             Some(Message::Opened(_)) => return Err(BrokenContract::OpenedTwice),
             // A message of a newer node, which this client did not ask for.
             None => {}
         }
-        Ok(false)
+        Ok(Heard::Usual)
     }
 
     fn acknowledge(&mut self, acknowledged: &ReadingsAcknowledged) -> Result<(), InvalidAcknowledgement> {
@@ -169,7 +197,8 @@ async fn writable(to_node: Option<&Sender<Frame>>) -> Option<Permit<'_, Frame>> 
 /// What it means that nothing more comes from the node.
 fn end_of_responses(leaving: Option<Leaving>) -> End {
     match leaving {
-        Some(Leaving::Moving { .. }) => End::Moved,
+        Some(Leaving::Moving { to: Some(leader), .. }) => End::Nearer(leader),
+        Some(Leaving::Moving { to: None, .. }) => End::Drained,
         Some(Leaving::Closing { .. }) => End::Closed,
         None => End::Lost(ApiError::Unknown { reason: None, message: "the node ended the connection".to_owned() }),
     }

@@ -89,6 +89,24 @@ async fn a_stream_moves_when_its_node_drains() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_moves_once_to_the_node_that_leads_and_is() {
+    let (gateway, nodes) = Gateway::start(vec![Fate::LedElsewhereAfter(3)], 400).await;
+    let (stream, events) = open(&nodes).await;
+    let sending = async {
+        stream.attach(attachments(8)).await.expect("the stream lives");
+        for _ in 0..20 {
+            stream.send(readings(8)).await.expect("the stream lives");
+        }
+        stream.close(PATIENCE).await
+    };
+    let (totals, (_, others)) = tokio::join!(sending, read_all(events));
+    assert_eq!((totals.sent, totals.stored), (160, 160));
+    assert_eq!(gateway.shards().connections, 2);
+    assert!(matches!(others[..], [GatewayEvent::Moving, GatewayEvent::Resumed { .. }]), "{others:?}");
+    gateway.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_acknowledges_nothing_is_left() {
     let (gateway, nodes) = Gateway::start(vec![Fate::SilentAfter(4)], 400).await;
     let config = ClientConfig { silence_max: Duration::from_millis(200), ..nodes.config() };

@@ -8,7 +8,7 @@ use kvarter_api::v1::connect_response::Message as Response;
 use kvarter_api::v1::device_gateway_server::{DeviceGateway, DeviceGatewayServer};
 use kvarter_api::v1::{
     AttachDevices, AttachedDevice, CommandAcknowledgement, ConnectRequest, ConnectResponse, DevicesAttached,
-    ReadingBatch, ReadingOutcome, ReadingTotals, ReadingsAcknowledged, StreamMoving, StreamOpened,
+    LeaderElsewhere, ReadingBatch, ReadingOutcome, ReadingTotals, ReadingsAcknowledged, StreamMoving, StreamOpened,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,6 +28,8 @@ pub(crate) enum Fate {
     LostAfter(usize),
     /// Told to move after so many answers; ended when the client leaves.
     MovedAfter(usize),
+    /// Told after so many answers that a node leads which does not exist, and then that each of these nodes does.
+    LedElsewhereAfter(usize),
     /// Open, and never a word after so many answers.
     SilentAfter(usize),
     /// Acknowledges a batch that was never sent.
@@ -43,6 +45,8 @@ pub(crate) struct Shards {
     pub(crate) acknowledgements: Vec<CommandAcknowledgement>,
     pub(crate) connections: usize,
     fates: Vec<Fate>,
+    /// Of its nodes, and before them of one that does not exist.
+    endpoints: Vec<String>,
 }
 
 /// A gateway on several nodes.
@@ -65,6 +69,8 @@ impl Gateway {
         for _ in 0..2 {
             nodes.start(Routes::new(DeviceGatewayServer::new(gateway.clone()))).await;
         }
+        let nowhere = "127.0.0.1:1".to_owned();
+        gateway.shards().endpoints = std::iter::once(nowhere).chain(nodes.config().endpoints).collect();
         (gateway, nodes)
     }
 
@@ -213,6 +219,12 @@ impl Connection {
             Some(Fate::MovedAfter(answers)) if self.answers >= answers && !self.is_moving => {
                 self.is_moving = true;
                 self.say(Ok(Response::Moving(StreamMoving {}))).await?;
+            }
+            Some(Fate::LedElsewhereAfter(answers)) if self.answers == answers => {
+                let endpoints = self.gateway.shards().endpoints.clone();
+                for endpoint in endpoints {
+                    self.say(Ok(Response::LeaderElsewhere(LeaderElsewhere { endpoint }))).await?;
+                }
             }
             _ => {}
         }

@@ -13,7 +13,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use kvarter_actors::message::{CloseStream, Failure, shard_reply::Reply, shard_request::Request};
 use kvarter_actors::{CallContext, City, Criticality, StreamMailbox};
 use kvarter_api::v1::{
-    AttachDevices, ConnectRequest, ConnectResponse, StreamMoving, StreamOpened, connect_request, connect_response,
+    AttachDevices, ConnectRequest, ConnectResponse, LeaderElsewhere, StreamMoving, StreamOpened, connect_request,
+    connect_response,
 };
 use kvarter_cluster::{MetaView, ShardId};
 use tokio::sync::{mpsc, watch};
@@ -35,6 +36,8 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 const MOVE_MIN: Duration = Duration::from_millis(500);
 /// ... and so long at most for what is not answered yet.
 const MOVE_MAX: Duration = Duration::from_secs(5);
+/// Between two hints that another node leads, with jitter: leaderships come and go for a while after a node does.
+const HINT_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Answers that wait for a slow client before nothing new is read or delivered.
 const BACKLOG_MAX: usize = 256;
 
@@ -54,6 +57,8 @@ pub(crate) struct Connection {
     meta: watch::Receiver<Arc<MetaView>>,
     /// Devices of districts that this node does not know yet, and until when it waits for them.
     waiting: Option<(AttachDevices, Instant)>,
+    /// When it is due to look where the leaders are.
+    hint_at: Instant,
     /// When the client was told to move.
     moving_since: Option<Instant>,
 }
@@ -93,6 +98,7 @@ impl Connection {
             backlog: VecDeque::new(),
             calls: FuturesUnordered::new(),
             waiting: None,
+            hint_at: Instant::now(),
             moving_since: None,
         }
     }
@@ -138,6 +144,7 @@ impl Connection {
                 return End::Stopping;
             }
             let waits_until = self.waiting.as_ref().map(|(_, until)| *until);
+            let may_hint = has_room && self.moving_since.is_none() && self.stream.has_attached();
             let outcome = tokio::select! {
                 () = claim.superseded.cancelled() => return End::Superseded,
                 () = stop.cancelled() => return End::Stopping,
@@ -174,12 +181,25 @@ impl Connection {
                 () = sleep_until(waits_until.unwrap_or_else(Instant::now)), if waits_until.is_some() => {
                     self.retry_attach()
                 }
+                () = sleep_until(self.hint_at), if may_hint => {
+                    self.hint();
+                    Ok(())
+                }
                 () = sleep_until(moves_at.unwrap_or_else(Instant::now)), if moves_at.is_some() => return End::Stopping,
             };
             if let Err(ended) = outcome {
                 return End::Ended(ended);
             }
             self.run_effects();
+        }
+    }
+
+    /// Tells the client when it had better be elsewhere.
+    fn hint(&mut self) {
+        self.hint_at = Instant::now() + jittered(HINT_PAUSE_MAX, self.city.cluster().ports().random.next_u64());
+        let leader = route::leader_elsewhere(&self.city, self.stream.shards());
+        if let Some(endpoint) = leader.and_then(|leader| route::api_address(&self.city, leader)) {
+            self.respond(connect_response::Message::LeaderElsewhere(LeaderElsewhere { endpoint }));
         }
     }
 

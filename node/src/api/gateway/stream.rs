@@ -140,6 +140,11 @@ impl Stream {
             && self.lanes.iter().all(|slot| slot.outbox.acknowledgements_count() == 0)
     }
 
+    /// Whether devices are attached, and none waits for that.
+    pub(crate) fn has_attached(&self) -> bool {
+        self.attaches.devices_count() == 0 && self.shards().next().is_some()
+    }
+
     /// The shards that have to hear of the stream's end.
     pub(crate) fn shards(&self) -> impl Iterator<Item = ShardId> {
         self.lanes.iter().filter(|slot| slot.lane.is_touched()).map(|slot| slot.lane.shard)
