@@ -95,7 +95,7 @@ async fn a_gateway_stream_moves_to_the_node_that_leads_its_devices() {
                 moved += 1;
             }
             GatewayEvent::Moving => {}
-            other => assert!(false, "{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 }
