@@ -166,6 +166,8 @@ async fn router(layer: RpcLayer, city: &City, lifetime: &Lifetime) -> Result<Rou
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(CONNECTION_CALLS_MAX)
+        // Callers give up on a node that has too much to do: all of a connection's may at once, which is no attack.
+        .http2_max_pending_accept_reset_streams(Some(CONNECTION_CALLS_MAX as usize))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(limited!(DeviceGatewayServer, gateway::GatewayService::new(city.clone(), lifetime.clone())))

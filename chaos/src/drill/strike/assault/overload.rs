@@ -1,4 +1,5 @@
-//! More than the cluster can take: first what goes through is found, then so many times as much is sent, with a flood of calls.
+//! More than the cluster can take: first what goes through is found, beside calls that are always under way, then so many times
+//! as much is sent, and called.
 //!
 //! Readings of streams wait at their gateways when windows are full; calls are refused with `OVERLOADED` and a time to come back.
 use std::time::Duration;
@@ -14,9 +15,10 @@ use super::{Aftermath, DISTRICTS, Scene, failed};
 use crate::check::Violation;
 use crate::drill::DrillError;
 
-/// How long readings are sent as fast as they go, and how long the flood lasts.
-const SEARCH: Duration = Duration::from_secs(6);
-const FLOOD: Duration = Duration::from_secs(10);
+/// How long readings are sent as fast as they go, and how long the flood lasts. The feed is read afterwards: what four rounds
+/// write is less than what a node keeps of its logs by default.
+const SEARCH: Duration = Duration::from_secs(3);
+const FLOOD: Duration = Duration::from_secs(6);
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 const DEVICES: u32 = 2_000;
 const LANES: u32 = 8;
@@ -53,7 +55,6 @@ struct Told {
 }
 
 pub(super) async fn flood(scene: Scene<'_>, factor: u32) -> Result<Aftermath, DrillError> {
-    let capacity = load(scene.client, ENDLESS_PER_S, LANES, SEARCH).await?.rate_per_s;
     let leaders = scene.health.leaderships().await?;
     let resident = resident_bytes(scene)?;
     let device = kvarter_api::v1::Device {
@@ -62,6 +63,7 @@ pub(super) async fn flood(scene: Scene<'_>, factor: u32) -> Result<Aftermath, Dr
         ..kvarter_api::v1::Device::default()
     };
     register(scene.client, vec![device]).await?;
+    let capacity = find_capacity(scene.client).await?;
 
     let stop = CancellationToken::new();
     let callers = call_in_flood(scene.client.config(), factor, &stop).await?;
@@ -119,6 +121,16 @@ pub(super) async fn flood(scene: Scene<'_>, factor: u32) -> Result<Aftermath, Dr
     ]
     .into();
     Ok(aftermath)
+}
+
+/// Readings in a second that go through beside calls.
+async fn find_capacity(client: &Client) -> Result<f64, DrillError> {
+    let stop = CancellationToken::new();
+    let callers = call_in_flood(client.config(), 1, &stop).await?;
+    let found = load(client, ENDLESS_PER_S, LANES, SEARCH).await;
+    stop.cancel();
+    callers.join_all().await;
+    Ok(found?.rate_per_s)
 }
 
 /// Sends at a rate for a time, and waits for the answers.
@@ -182,7 +194,10 @@ async fn call_again_and_again(client: Client, number: u32, stop: CancellationTok
                 told.refused_bluntly += 1;
                 LOOK_INTERVAL
             }
-            Err(_) => {
+            Err(error) => {
+                if told.other == 0 && number == 0 {
+                    tracing::info!(%error, "a call of the flood failed");
+                }
                 told.other += 1;
                 LOOK_INTERVAL
             }
