@@ -66,6 +66,9 @@ pub(super) fn run(arguments: NodeArguments) -> anyhow::Result<ExitCode> {
 /// One line for a panic, without a backtrace: finding the names of one takes so long that a device whose code panics would hold
 /// up its neighbours.
 fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    if kvarter_actors::is_panic_told() {
+        return;
+    }
     if tracing::dispatcher::has_been_set() {
         tracing::error!(%panic, "a panic");
     } else {
