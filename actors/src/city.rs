@@ -85,6 +85,7 @@ pub(crate) struct Inner {
     room: Arc<Semaphore>,
     counters: Arc<DeviceCounters>,
     proposals: Arc<Proposals>,
+    defects: Arc<AtomicU64>,
     refused: RefusalCounters,
     forwarded: AtomicU64,
     tasks: TaskTracker,
@@ -115,6 +116,7 @@ impl City {
             room: Arc::new(Semaphore::new(room)),
             counters: Arc::default(),
             proposals: Arc::default(),
+            defects: Arc::default(),
             refused: RefusalCounters::default(),
             forwarded: AtomicU64::new(0),
             tasks,
@@ -236,6 +238,12 @@ impl City {
         self.inner.refused.of(criticality)
     }
 
+    /// Requests, steps and sweeps of this node's shards whose deciding panicked since it started; each was answered as failed,
+    /// or its readings were rejected.
+    pub fn defects(&self) -> u64 {
+        self.inner.defects.load(Ordering::Relaxed)
+    }
+
     /// Requests that this node passed on to another since it started: once for each node that was asked.
     pub fn requests_forwarded(&self) -> u64 {
         self.inner.forwarded.load(Ordering::Relaxed)
@@ -282,8 +290,12 @@ impl Inner {
             room: Arc::clone(&self.room),
             counters: Arc::clone(&self.counters),
             proposals: Arc::clone(&self.proposals),
+            defects: Arc::clone(&self.defects),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

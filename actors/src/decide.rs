@@ -22,11 +22,17 @@ use crate::{Catalog, DeviceNumber, ShardState};
 mod commands;
 mod desired;
 mod devices;
+mod guard;
+#[cfg(test)]
+pub(crate) mod poison;
 mod readings;
 mod services;
 mod streams;
 mod sweep;
 
+pub(crate) use guard::Care;
+pub use guard::is_panic_told;
+pub(crate) use readings::defective_devices;
 pub use services::{STEP_COMMANDS_MAX, ServiceCommand, ServiceStep, StepDecision, StepError};
 
 /// Trace contexts that an entry carries.
@@ -71,6 +77,11 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// The reply as it was decided.
+    pub(crate) fn reply(&self) -> &Reply {
+        &self.reply
+    }
+
     /// The reply once the batch is the entry at `index`; any index when the batch came to no facts.
     pub fn reply_at(self, index: LogIndex) -> Reply {
         let mut reply = self.reply;
@@ -133,6 +144,11 @@ impl<'a> Decider<'a> {
 
     /// Decides the next request. `None`: it is a read, which [`crate::Reader`] answers, or asks nothing.
     pub fn decide(&mut self, request: &message::ShardRequest) -> Option<Decision> {
+        self.decide_with(Care::Fast, request)
+    }
+
+    /// The same with care, for a request that made [`Self::decide`] panic, on a decider that has not met it.
+    pub(crate) fn decide_with(&mut self, care: Care, request: &message::ShardRequest) -> Option<Decision> {
         let facts_before = self.facts.len();
         let reply = match request.request.as_ref()? {
             Request::RegisterDevices(request) => self.register_devices(request),
@@ -140,7 +156,7 @@ impl<'a> Decider<'a> {
             Request::PatchDesired(request) => self.patch_desired(request),
             Request::OpenStream(request) => self.open_stream(request),
             Request::AttachDevices(request) => self.attach_devices(request),
-            Request::SubmitReadings(request) => self.submit_readings(request),
+            Request::SubmitReadings(request) => self.submit_readings(request, care),
             Request::CloseStream(request) => self.close_stream(request),
             Request::IssueCommand(command) => self.issue_command(command, &request.traceparent),
             Request::CancelCommand(request) => self.cancel_command(request),
@@ -194,6 +210,8 @@ impl<'a> Decider<'a> {
         let fact = message::Fact { fact: Some(fact) };
         self.payload_bytes += fact.encoded_len() + 4;
         self.scratch.apply_fact(self.moment(), &fact);
+        #[cfg(test)]
+        poison::meet_fact(&fact);
         self.append(fact)
     }
 

@@ -3,6 +3,10 @@
 //! Start at [`City::start`] for the running city. The pure core is [`Decider`] (messages become facts), [`ShardState`]
 //! (facts change twins) and [`Reader`] (twins are read). Deliberately not here: Raft, disks, sockets and the public API.
 
+// The fleet of the tests in `tests/city` names this crate, and tests in here use it as well.
+#[cfg(test)]
+extern crate self as kvarter_actors;
+
 mod apply;
 mod backoff;
 mod catalog;
@@ -32,6 +36,7 @@ pub use city::{
 pub use criticality::Criticality;
 pub use decide::{
     Decider, Decision, Effect, Limits, STEP_COMMANDS_MAX, ServiceCommand, ServiceStep, StepDecision, StepError,
+    is_panic_told,
 };
 pub use id::{AttributeNumber, CommandId, DeviceNumber, Epoch, StreamId};
 pub use kind::{Attribute, CheckedValue, CommandKind, DocumentError, Kind, KindError, ValueError, ValueType};

@@ -95,7 +95,7 @@ impl Reader<'_> {
             connected,
             connectivity_us,
             version: twin.version(),
-            open_commands: twin.open_commands().map(message::CommandRecord::to_command).collect(),
+            open_commands: twin.open_commands().map(|command| command.to_command(twin.number())).collect(),
             registered_us: twin.registered_us(),
         }
     }
@@ -168,7 +168,7 @@ impl Reader<'_> {
         let twin = self.state.device_named(&request.name).ok_or_else(|| Failure::device_not_found(&request.name))?;
         let command =
             twin.command(&request.id).ok_or_else(|| Failure::command_not_found(&request.name, &request.id))?;
-        Ok(Reply::CommandRead(message::CommandRead { command: Some(command.to_command()) }))
+        Ok(Reply::CommandRead(message::CommandRead { command: Some(command.to_command(twin.number())) }))
     }
 
     fn age_ms(&self) -> u32 {

@@ -9,6 +9,7 @@
 mod actor;
 mod admission;
 mod confirm;
+mod defect;
 mod delivery;
 mod devices;
 mod inbox;

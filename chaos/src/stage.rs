@@ -102,7 +102,7 @@ impl Stage {
     pub async fn remove(&self) -> Result<(), StageError> {
         Disks::of(&self.data).remove().await?;
         Networks::of(&self.data).remove().await?;
-        Clocks::of(&self.data).remove();
+        Clocks::of(&self.data).remove()?;
         remove_if_made(&self.data.join(LAUNCHER))
     }
 }

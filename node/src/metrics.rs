@@ -115,6 +115,12 @@ fn observe_requests(meter: &Meter, city: &City) {
             }
         })
         .build();
+    let defects = city.clone();
+    meter
+        .u64_observable_counter("kvarter.requests.defects")
+        .with_description("Requests on which the code of a shard led here panicked: each is a defect to report")
+        .with_callback(move |counter| counter.observe(defects.defects(), &[]))
+        .build();
 }
 
 /// The code for devices, as far as it runs on this node.

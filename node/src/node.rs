@@ -43,6 +43,26 @@ pub enum NodeError {
          data directory, and members to join by in `cluster.join`"
     )]
     Removed { node: NodeId },
+    /// For good: as it is, no later start will end otherwise.
+    #[error("the node does not start: {reason}")]
+    Refused { reason: StartError },
+}
+
+impl From<StartError> for NodeError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Removed { node } => Self::Removed { node },
+            reason @ (StartError::Refused { .. } | StartError::TooOld { .. }) => Self::Refused { reason },
+            error @ (StartError::Identity(_)
+            | StartError::Disk { .. }
+            | StartError::Log(_)
+            | StartError::Checkpoint(_)
+            | StartError::Listen { .. }
+            | StartError::Tls(_)
+            | StartError::Raft { .. }
+            | StartError::Runtime { .. }) => Self::Cluster(error),
+        }
+    }
 }
 
 /// A running node.
@@ -89,10 +109,7 @@ impl Node {
 
         let door = PeerDoor::default();
         let cluster = Cluster::start(config.for_cluster(identity.clone()), Ports::system(), Arc::new(door.clone()));
-        let cluster = cluster.await.map_err(|error| match error {
-            StartError::Removed { node } => NodeError::Removed { node },
-            error => NodeError::Cluster(error),
-        })?;
+        let cluster = cluster.await?;
         let city = City::start(Arc::clone(&cluster), door, config.for_city()).await;
         let meter = telemetry.meter();
         metrics::observe(&meter, &city, readiness_seen);

@@ -1,6 +1,7 @@
 //! Keeps an actor for every shard that this node leads: starts it when a leadership is ready, ends it when that is gone.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ pub(crate) struct Keeper {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) counters: Arc<DeviceCounters>,
     pub(crate) proposals: Arc<Proposals>,
+    pub(crate) defects: Arc<AtomicU64>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -173,6 +175,7 @@ impl Keeper {
             limits: Arc::clone(&self.limits),
             catalog: self.catalog.clone(),
             proposals: Arc::clone(&self.proposals),
+            defects: Arc::clone(&self.defects),
             surroundings: DeviceSurroundings {
                 handle: handle.clone(),
                 ports: self.ports.clone(),

@@ -59,7 +59,7 @@ impl Decider<'_> {
             traceparent,
         })?;
         let command = self.scratch.device(device).and_then(|device| device.command(id.as_str()));
-        Ok(Reply::CommandRead(message::CommandRead { command: command.map(message::CommandRecord::to_command) }))
+        Ok(Reply::CommandRead(message::CommandRead { command: command.map(|command| command.to_command(device)) }))
     }
 
     /// Issues a command; one whose id the device has already is left as it is.
@@ -126,7 +126,7 @@ impl Decider<'_> {
     pub(super) fn cancel_command(&mut self, request: &message::CancelCommand) -> Result<Reply, Failure> {
         let number = self.scratch.find(&request.name).ok_or_else(|| Failure::device_not_found(&request.name))?;
         let current = |decider: &Self| -> Option<message::Command> {
-            Some(decider.scratch.device(number)?.command(&request.id)?.to_command())
+            Some(decider.scratch.device(number)?.command(&request.id)?.to_command(number))
         };
         let mut command = current(self).ok_or_else(|| Failure::command_not_found(&request.name, &request.id))?;
         if command.state == CommandState::Accepted.to_message() {

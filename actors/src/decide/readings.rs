@@ -1,14 +1,14 @@
 //! Judging readings: the hot path of a shard's leader.
 
 use crate::decide::streams::{stream_id, stream_not_found};
-use crate::decide::{Decider, THIS_ENTRY};
+use crate::decide::{Care, Decider, THIS_ENTRY};
 use crate::kind::{Kind, ValueError};
 use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
 use crate::reading::{Reading, ReadingMark};
 use crate::state::page;
 use crate::state::recent::{self, Observation, RecentPage, Ring};
 use crate::value::ValueRef;
-use crate::{AttributeNumber, StreamId};
+use crate::{AttributeNumber, DeviceNumber, StreamId};
 
 /// Bytes that one part may take in an entry, which holds 1 MiB.
 const PART_BYTES_MAX: usize = 900 * 1024;
@@ -40,6 +40,8 @@ enum Rejection {
     NotANumber = 4,
     AbsurdTime = 5,
     UnknownValue = 6,
+    /// Judging it panicked.
+    Defect = 7,
 }
 
 impl From<ValueError> for Rejection {
@@ -53,6 +55,7 @@ impl From<ValueError> for Rejection {
 }
 
 /// A device as this batch's readings leave it, over what its page holds.
+#[derive(Clone)]
 pub(super) struct Touched {
     ring: Ring,
     /// Latest observation of each attribute that this batch stored.
@@ -84,6 +87,8 @@ impl Touched {
             return Outcome::Duplicate;
         }
         self.ring.push(observation);
+        #[cfg(test)]
+        crate::decide::poison::meet_reading(observation.fingerprint);
         if before.is_some_and(|(observed_us, _)| observation.observed_us < observed_us) {
             return Outcome::Late;
         }
@@ -104,7 +109,7 @@ struct Valid<'r> {
 }
 
 impl Decider<'_> {
-    pub(super) fn submit_readings(&mut self, request: &message::SubmitReadings) -> Result<Reply, Failure> {
+    pub(super) fn submit_readings(&mut self, request: &message::SubmitReadings, care: Care) -> Result<Reply, Failure> {
         let id = stream_id(&request.stream)?;
         let empty = message::Readings::default();
         let readings = request.readings.as_ref().unwrap_or(&empty);
@@ -117,7 +122,12 @@ impl Decider<'_> {
         let mut outcomes = Vec::with_capacity(readings.len());
         let mut rejections = Vec::new();
         for reading in readings.iter() {
-            let outcome = match self.judge(&reading) {
+            let judged = match care {
+                Care::Fast => self.judge(&reading),
+                Care::EachReading => self.judge_guarded(&reading),
+                Care::NoReading => Err(Rejection::Defect),
+            };
+            let outcome = match judged {
                 Ok((outcome, valid)) => {
                     if outcome != Outcome::Duplicate {
                         accepted.push(reading.device, valid.attribute, reading.observed_us, valid.value);
@@ -179,6 +189,8 @@ impl Decider<'_> {
         if readings.is_empty() {
             return;
         }
+        #[cfg(test)]
+        crate::decide::poison::meet_part(&readings);
         self.payload_bytes += payload_bytes(&readings);
         let reported = message::ReadingsReported { readings: Some(readings), mark };
         self.append(message::Fact { fact: Some(fact::Fact::ReadingsReported(reported)) });
@@ -201,6 +213,30 @@ impl Decider<'_> {
         let observation = Observation { observed_us: reading.observed_us, fingerprint, attribute: valid.attribute };
         Ok((touched.observe(page, slot, observation), valid))
     }
+
+    /// The same, but a panic rejects the reading and leaves nothing of it behind.
+    fn judge_guarded<'r>(&mut self, reading: &Reading<'r>) -> Result<(Outcome, Valid<'r>), Rejection> {
+        let (kinds, touched) = (self.kinds.len(), self.touched.get(&reading.device).cloned());
+        Care::EachReading.guarded(|| self.judge(reading)).unwrap_or_else(|_panic| {
+            self.kinds.truncate(kinds);
+            match touched {
+                Some(touched) => self.touched.insert(reading.device, touched),
+                None => self.touched.remove(&reading.device),
+            };
+            Err(Rejection::Defect)
+        })
+    }
+}
+
+/// The devices whose readings were rejected because judging them panicked, in the order of the readings.
+pub(crate) fn defective_devices(
+    request: &message::SubmitReadings,
+    submitted: &message::ReadingsSubmitted,
+) -> impl Iterator<Item = DeviceNumber> {
+    let devices = request.readings.iter().flat_map(|readings| &readings.device);
+    let rejected = devices.zip(&submitted.outcomes).filter(|(_, outcome)| **outcome == Outcome::Rejected as u32);
+    let reasons = rejected.zip(&submitted.rejections);
+    reasons.filter(|(_, reason)| **reason == Rejection::Defect as u32).map(|((device, _), _)| DeviceNumber(*device))
 }
 
 /// About what readings take in an entry.

@@ -60,6 +60,8 @@ pub enum StepError {
     StateTooLarge { service: String, bytes: usize },
     #[error("service `{service}` issues {commands} commands in a step, at most {STEP_COMMANDS_MAX} go in")]
     TooManyCommands { service: String, commands: usize },
+    #[error("deciding a step of service `{service}` panicked")]
+    Defect { service: String },
 }
 
 impl Decider<'_> {

@@ -1,6 +1,7 @@
 //! The ractor actor of a shard that this node leads: runs what [`WritePath`] says, supervises devices and services.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kvarter_cluster::{LogIndex, NodeId, Ports, ProposeError, ShardHandle, Term};
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::device::DeviceReport;
 use crate::service::ServiceBirth;
+use crate::shard::defect::Defect;
 use crate::shard::delivery::Outcome;
 use crate::shard::devices::{DeviceSurroundings, Devices};
 use crate::shard::inbox::ReplyTo;
@@ -46,6 +48,8 @@ pub(crate) struct ShardBirth {
     pub(crate) limits: Arc<Limits>,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) proposals: Arc<Proposals>,
+    /// Work whose deciding panicked, all shards of the node together.
+    pub(crate) defects: Arc<AtomicU64>,
     pub(crate) surroundings: DeviceSurroundings,
 }
 
@@ -62,6 +66,7 @@ pub(crate) struct Leading {
     stop: CancellationToken,
     write_path: WritePath<ReplyTo>,
     proposals: Arc<Proposals>,
+    defects: Arc<AtomicU64>,
     devices: Devices,
     services: Services,
     /// The first entry of the leadership is applied, and the end has not come.
@@ -97,6 +102,7 @@ impl Actor for ShardActor {
             stop: surroundings.stop.clone(),
             write_path: WritePath::new(birth.node, birth.bounds),
             proposals: birth.proposals,
+            defects: birth.defects,
             devices: Devices::new(surroundings, myself),
             services: Services::new(service),
             is_acting: false,
@@ -191,6 +197,7 @@ impl Leading {
                 });
             }
             Action::Answer(reply_to, answer) => reply_to.send(answer),
+            Action::Report(defect) => self.report(&defect),
             Action::Effect(effect) if self.is_acting => match effect {
                 Effect::Activate(device) => self.devices.touch(device),
                 Effect::CommandEnded { device, .. } | Effect::Retired(device) => self.devices.touch_if_present(device),
@@ -208,6 +215,15 @@ impl Leading {
                 drop(self.myself.drain());
             }
         }
+    }
+
+    fn report(&self, defect: &Defect) {
+        self.defects.fetch_add(1, Ordering::Relaxed);
+        let (shard, panic) = (self.handle.id(), &*defect.panic);
+        let view = self.handle.view();
+        let names = defect.devices.iter().filter_map(|device| view.state.identity(*device).map(|(name, _)| name));
+        let devices: Vec<_> = names.collect();
+        tracing::error!(%shard, %defect, ?devices, panic, "deciding panicked: a defect; the shard goes on without it");
     }
 
     fn sweep(&mut self) {

@@ -7,6 +7,8 @@
 //! ```
 //! A leadership begins with an entry of its own, `LeadershipBegan`, and so does what follows a proposal whose outcome is
 //! unknown: the unknown entry stands before it in the log or nowhere, so once it is applied, deciding is safe again.
+//!
+//! Work whose deciding panics does not take the shard down: [`batch`] goes on as if it had never been there.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,15 +18,18 @@ use kvarter_cluster::{LogIndex, NodeId, Timestamp};
 use prost::Message;
 
 use crate::message::{self, shard_reply::Reply};
-use crate::{
-    Catalog, Decider, Decision, DeviceNumber, Effect, Epoch, Limits, ServiceStep, ShardState, StepDecision, StepError,
-};
+use crate::shard::defect::Defect;
+use crate::{Catalog, Decider, DeviceNumber, Effect, Epoch, Limits, ServiceStep, ShardState, StepDecision, StepError};
+
+mod batch;
+
+use batch::Batch;
 
 /// Wait before a leadership is begun again whose first entry's outcome is unknown.
 const BEGIN_RETRY: Duration = Duration::from_millis(200);
 
-/// Facts that one sweep may come to: keeps a batch of expiries short.
-const SWEEP_FACTS_MAX: usize = 1_000;
+/// Work of one batch whose deciding may panic before the batch takes no more: each time, all before is decided again.
+const DEFECTS_MAX: usize = 8;
 
 /// What may be asked of the writer.
 #[derive(Debug)]
@@ -89,6 +94,8 @@ pub(crate) enum Action<T> {
     /// Confirm leadership; send `Confirmed`.
     Confirm,
     Answer(T, Answer),
+    /// Deciding panicked: tell those who run the city.
+    Report(Defect),
     /// The entry is applied: this becomes live or ends.
     Effect(Effect),
     /// A leadership begins: its first entry is applied. Deliveries go out in the name of this epoch, which is above that
@@ -120,19 +127,6 @@ enum Phase {
     Lingering,
     InFlight,
     Ended,
-}
-
-enum Decided {
-    Request(Box<message::ShardRequest>, Option<Decision>),
-    Step(Box<ServiceStep>, Result<StepDecision, StepError>),
-    Delivered(Vec<(DeviceNumber, String)>),
-}
-
-#[derive(Default)]
-struct Batch<T> {
-    decided: Vec<(T, Decided)>,
-    swept: Vec<Effect>,
-    begins: Option<Epoch>,
 }
 
 pub(crate) struct WritePath<T> {
@@ -218,16 +212,16 @@ impl<T> WritePath<T> {
         if self.is_deposed {
             return;
         }
-        let mut decider = Decider::new(ground.state, ground.catalog, ground.limits, ground.now);
-        let mut batch = Batch { decided: Vec::new(), swept: Vec::new(), begins: None };
+        let mut decider = ground.decider();
+        let mut batch = Batch::default();
         if self.must_begin {
             batch.begins = Some(Epoch(ground.state.epoch().0 + 1));
             decider.begin_leadership(self.node);
         } else {
             if std::mem::take(&mut self.is_sweep_due) {
-                batch.swept = decider.sweep(SWEEP_FACTS_MAX);
+                batch.sweep(&mut decider, ground, actions);
             }
-            self.decide_queue(&mut decider, &mut batch);
+            self.decide_queue(&mut decider, &mut batch, ground, actions);
         }
         if !decider.is_empty() {
             actions.push(Action::Propose(decider.finish().encode_to_vec().into()));
@@ -241,31 +235,24 @@ impl<T> WritePath<T> {
         self.phase = Phase::InFlight;
     }
 
-    fn decide_queue(&mut self, decider: &mut Decider<'_>, batch: &mut Batch<T>) {
-        let mut bytes = 0;
+    fn decide_queue<'g>(
+        &mut self,
+        decider: &mut Decider<'g>,
+        batch: &mut Batch<T>,
+        ground: &Ground<'g>,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let (mut bytes, mut defects) = (0, 0);
         while let Some(next) = self.queue.front() {
             let estimate = bytes.max(decider.payload_bytes()) + next.bytes;
-            if !batch.decided.is_empty() && estimate > self.bounds.payload_bytes_max {
+            let is_full = estimate > self.bounds.payload_bytes_max || defects == DEFECTS_MAX;
+            if !batch.decided.is_empty() && is_full {
                 break;
             }
             let Some(Submission { work, bytes: taken, reply_to }) = self.queue.pop_front() else { break };
             self.queue_bytes -= taken;
             bytes += taken;
-            let decided = match work {
-                Work::Request(request) => {
-                    let decision = decider.decide(&request);
-                    Decided::Request(request, decision)
-                }
-                Work::Step(step) => {
-                    let decision = decider.step_service(&step);
-                    Decided::Step(step, decision)
-                }
-                Work::Delivered(commands) => {
-                    decider.mark_delivered(commands.iter().map(|(device, id)| (*device, id.as_str())));
-                    Decided::Delivered(commands)
-                }
-            };
-            batch.decided.push((reply_to, decided));
+            defects += usize::from(batch.decide(decider, ground, (reply_to, work), actions));
         }
     }
 
@@ -329,42 +316,9 @@ impl<T> WritePath<T> {
     }
 }
 
-impl<T> Batch<T> {
-    fn release(self, index: LogIndex, actions: &mut Vec<Action<T>>) {
-        actions.extend(self.swept.into_iter().map(Action::Effect));
-        let mut effects = Vec::new();
-        for (reply_to, decided) in self.decided {
-            let answer = match decided {
-                Decided::Request(_, Some(mut decision)) => {
-                    effects.append(&mut decision.effects);
-                    Answer::Reply(decision.reply_at(index))
-                }
-                Decided::Request(_, None) => {
-                    Answer::Reply(Reply::Failure(message::Failure::invalid("request", "the request asks for nothing")))
-                }
-                Decided::Step(_, decision) => Answer::Stepped(decision.map(|mut decision| {
-                    effects.append(&mut decision.effects);
-                    (index, decision)
-                })),
-                Decided::Delivered(_) => Answer::Noted,
-            };
-            actions.push(Action::Answer(reply_to, answer));
-        }
-        actions.extend(effects.into_iter().map(Action::Effect));
-    }
-
-    fn refuse(self, loss: Loss, actions: &mut Vec<Action<T>>) {
-        for (reply_to, decided) in self.decided {
-            let answer = match loss {
-                Loss::Unknown => Answer::Unknown,
-                Loss::NotLeader => Answer::NotLed(match decided {
-                    Decided::Request(request, _) => Work::Request(request),
-                    Decided::Step(step, _) => Work::Step(step),
-                    Decided::Delivered(commands) => Work::Delivered(commands),
-                }),
-            };
-            actions.push(Action::Answer(reply_to, answer));
-        }
+impl<'a> Ground<'a> {
+    fn decider(&self) -> Decider<'a> {
+        Decider::new(self.state, self.catalog, self.limits, self.now)
     }
 }
 

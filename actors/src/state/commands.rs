@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kvarter_cluster::{DamagedBytes, LogIndex, PageContent};
 
-use crate::message;
 use crate::state::page;
+use crate::{DeviceNumber, message};
 
 pub(crate) const PER_PAGE: u32 = 4;
 
@@ -64,8 +64,8 @@ impl message::CommandRecord {
         if self.is_open() { self.deadline_us } else { self.state_us.saturating_add(RECEIPT_AGE_US) }
     }
 
-    /// The command as callers see it.
-    pub fn to_command(&self) -> message::Command {
+    /// The command of `device` as callers see it.
+    pub fn to_command(&self, device: DeviceNumber) -> message::Command {
         message::Command {
             id: self.id.clone(),
             action: self.action.clone(),
@@ -79,6 +79,7 @@ impl message::CommandRecord {
             service: self.service.clone(),
             position: Some(message::LogPosition { index: self.index, ordinal: self.ordinal }),
             traceparent: self.traceparent.clone(),
+            device: Some(device.0),
         }
     }
 }

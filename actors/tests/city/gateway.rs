@@ -4,7 +4,7 @@ use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_req
 use kvarter_actors::{AttributeNumber, City, DeviceNumber, StreamDelivery, StreamId, StreamMailbox, ValueRef};
 use kvarter_cluster::ShardId;
 
-use crate::fleet::{call, call_until_known, call_untraced};
+use super::fleet::{call, call_until_known, call_untraced};
 
 pub(crate) struct Gateway {
     pub(crate) city: City,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::HostUnable;
+use super::{HostUnable, StageError, remove_if_made};
 
 /// Where distributions put the library for programs with threads.
 const LIBRARY_DIRS: [&str; 4] = [
@@ -14,6 +14,9 @@ const LIBRARY_DIRS: [&str; 4] = [
     "/usr/lib64/faketime",
     "/usr/lib/faketime",
 ];
+/// Far more nodes than one host carries.
+const NODES_MAX: u64 = 255;
+
 const LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// How far a clock is off, seconds: ahead is positive.
@@ -52,9 +55,10 @@ impl Clocks {
         Ok(Ok(library))
     }
 
-    pub(super) fn remove(&self) {
-        // As many as there are; a node without a file has the right time.
-        (1..=u64::from(u8::MAX)).for_each(|node| drop(std::fs::remove_file(self.file(node))));
+    /// Removes the files of all nodes that have one. A node without has the right time, one whose file stays may go on with a
+    /// wrong one, so that is an error.
+    pub(super) fn remove(&self) -> Result<(), StageError> {
+        (1..=NODES_MAX).try_for_each(|node| remove_if_made(&self.file(node)))
     }
 
     /// Sets the clock of `node`; it looks within a second.
@@ -105,6 +109,17 @@ mod tests {
             assert_eq!(std::fs::read_to_string(clocks.file(2)).unwrap(), text);
             assert_eq!(shift.to_string(), words);
         }
+    }
+
+    #[test]
+    fn a_clock_that_can_not_be_removed_is_said_and_one_that_was_not_made_is_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let clocks = Clocks::of(data.path());
+        clocks.set(2, ClockShift { ahead_s: 600 }).unwrap();
+        clocks.remove().unwrap();
+        assert!(!clocks.file(2).exists());
+        std::fs::create_dir(clocks.file(3)).unwrap();
+        assert!(matches!(clocks.remove(), Err(StageError::Io { path, .. }) if path == clocks.file(3)));
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl ErrorReason {
             | Self::Gone
             | Self::Forbidden
             | Self::Unauthenticated
+            | Self::Defect
             | Self::StreamExpired
             | Self::SequenceGap => Effect::Rejected,
         }

@@ -36,6 +36,7 @@ pub(crate) fn of_failure(failure: &Failure) -> Status {
         FailureReason::AlreadyAccepted => (Code::AlreadyExists, "ALREADY_ACCEPTED"),
         FailureReason::Limit => (Code::FailedPrecondition, "LIMIT"),
         FailureReason::Gone => (Code::OutOfRange, "GONE"),
+        FailureReason::Defect => (Code::Internal, "DEFECT"),
     };
     let mut details = details(name);
     if matches!(reason, FailureReason::Overloaded | FailureReason::DiskFull) {
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn only_certainly_not_applied_is_unavailable() {
-        let unavailable: Vec<_> = (0..=13)
+        let unavailable: Vec<_> = (0..=14)
             .filter_map(|number| FailureReason::try_from(number).ok())
             .filter(|reason| of_failure(&failure(*reason)).code() == Code::Unavailable)
             .collect();

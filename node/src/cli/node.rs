@@ -21,10 +21,18 @@ A second signal stops it at once.
 
 A node that is in `cluster.initial` forms the cluster with the others there. Any other asks the members in `cluster.join` to
 be admitted, under an id that no node ever had; it is then given replicas. Remove a node with `kvarter cluster node remove ID`:
-when it hears that it was removed, it ends with exit code 3, and does so at every later start.";
+when it hears that it was removed, it ends with exit code 3, and does so at every later start.
 
-/// The node was removed from its cluster: starting it again is of no use.
+Exit codes:
+  0  drained after a signal
+  1  it could not start, or could not go on: standard error says why
+  2  the arguments are wrong
+  3  it was removed from its cluster: starting it again is of no use
+  4  the cluster refuses it, for its disk, its certificate, its id or its version: starting it again as it is is of no use";
+
+/// What tells a supervisor that starting the node again is of no use.
 const REMOVED: u8 = 3;
+const REFUSED: u8 = 4;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -55,21 +63,62 @@ pub(super) fn run(arguments: NodeArguments) -> anyhow::Result<ExitCode> {
         anyhow::Ok(Node::run(config, signals).await)
     })?;
     match ended {
-        Err(error @ NodeError::Removed { .. }) => {
-            writeln!(std::io::stderr(), "error: {error}")?;
-            Ok(ExitCode::from(REMOVED))
-        }
-        ended => Ok(ended.map(|()| ExitCode::SUCCESS)?),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => match exit_code(&error) {
+            Some(code) => {
+                writeln!(std::io::stderr(), "error: {error}")?;
+                Ok(ExitCode::from(code))
+            }
+            None => Err(error.into()),
+        },
+    }
+}
+
+/// The exit code of a node that need not be started again; `None` for others.
+fn exit_code(error: &NodeError) -> Option<u8> {
+    match error {
+        NodeError::Removed { .. } => Some(REMOVED),
+        NodeError::Refused { .. } => Some(REFUSED),
+        NodeError::Telemetry(_)
+        | NodeError::Tls(_)
+        | NodeError::Listen { .. }
+        | NodeError::Cluster(_)
+        | NodeError::ApiStopped { .. } => None,
     }
 }
 
 /// One line for a panic, without a backtrace: finding the names of one takes so long that a device whose code panics would hold
 /// up its neighbours.
 fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    if kvarter_actors::is_panic_told() {
+        return;
+    }
     if tracing::dispatcher::has_been_set() {
         tracing::error!(%panic, "a panic");
     } else {
         // There is nowhere to tell that this failed.
         drop(writeln!(std::io::stderr(), "{panic}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvarter_cluster::{NodeId, StartError};
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_not_wanted_ends_with_the_exit_code_that_help_tells() {
+        let codes = [
+            (StartError::Removed { node: NodeId(4) }, Some(3)),
+            (StartError::Refused { reason: "another disk".to_owned() }, Some(4)),
+            (StartError::TooOld { cluster: 9 }, Some(4)),
+            (StartError::Raft { reason: "a timeout".to_owned() }, None),
+        ];
+        for (error, code) in codes {
+            let text = error.to_string();
+            assert_eq!(exit_code(&NodeError::from(error)), code, "{text}");
+            assert!(code.is_none_or(|code| EXAMPLES.contains(&format!("\n  {code}  "))), "{code:?}");
+        }
     }
 }

@@ -50,7 +50,7 @@ impl Query {
 
 /// Reads `level>50`.
 fn condition(text: &str) -> Result<AttributeCondition, String> {
-    let usage = "write ATTRIBUTE, =, !=, <, <=, > or >=, and VALUE, e.g. level>50";
+    let usage = "write ATTRIBUTE, =, !=, <, <=, > or >=, and VALUE, e.g. dimmingLevel>50";
     let place = text.find(['=', '!', '<', '>']).filter(|place| *place > 0).ok_or(usage)?;
     let (attribute, rest) = text.split_at(place);
     let found = COMPARISONS.iter().find_map(|(sign, comparison)| Some((rest.strip_prefix(sign)?, *comparison)));

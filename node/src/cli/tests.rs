@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use kvarter_actors::Catalog;
 
 use super::*;
 
@@ -72,4 +73,52 @@ fn every_command_has_help() {
         command.get_subcommands().for_each(check);
     }
     check(&Arguments::command());
+}
+
+/// The examples in the help of `command` and of all below it.
+fn examples(command: &clap::Command) -> Vec<String> {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let own = help.lines().map(str::trim_start).filter(|line| line.starts_with("kvarter ")).map(str::to_owned);
+    own.chain(command.get_subcommands().flat_map(examples)).collect()
+}
+
+/// The name that an assignment, a condition or a path begins with.
+fn name_in(text: &str) -> &str {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next().unwrap_or_default()
+}
+
+#[test]
+fn every_example_is_understood_and_names_what_kinds_have() {
+    let catalog = Catalog::built_in();
+    let attribute = |name: &str| catalog.kinds().find_map(|kind| kind.attributes.iter().find(|it| it.name == name));
+    let is_writable = |name: &str| attribute(name).is_some_and(|attribute| attribute.writable);
+    let takes = |action: &str, argument: &str| {
+        let mut commands = catalog.kinds().flat_map(|kind| &kind.commands).filter(|command| command.name == action);
+        commands.any(|command| command.arguments.iter().any(|declared| declared.name == argument))
+    };
+    let examples = examples(&Arguments::command());
+    assert!(examples.len() > 30, "{examples:?}");
+    for example in examples {
+        // What stands behind: an explanation, or where the output goes.
+        let line = ["  ", " | ", " > "].iter().fold(&*example, |line, end| line.split(end).next().unwrap_or_default());
+        let words: Vec<_> = line.split(' ').map(|word| word.trim_matches('\'')).collect();
+        if let Err(error) = Arguments::try_parse_from(&words) {
+            panic!("{example}: {error}");
+        }
+        for pair in words.windows(2) {
+            let name = name_in(pair[1]);
+            let is_right = match (&words[1..3], pair[0]) {
+                (_, "--where") => attribute(name).is_some(),
+                (_, "--clear") => is_writable(name),
+                (["twin", "set"], _) if pair[1].contains('=') => is_writable(name),
+                (["command", "send"], _) if pair[1].contains('=') => takes(words[4], name),
+                (["command", "send-all"], _) if pair[1].contains('=') => takes(words[3], name),
+                _ => true,
+            };
+            assert!(is_right, "{example}: no kind has `{name}` there");
+        }
+        for path in example.split(".reported.").skip(1) {
+            assert!(attribute(name_in(path)).is_some(), "{example}: no kind has `{}`", name_in(path));
+        }
+    }
 }

@@ -20,7 +20,7 @@ pub(super) enum TwinCommand {
     #[command(after_help = "\
 Examples:
   kvarter twin get harbour/lamp-1
-  kvarter twin get harbour/lamp-1 --stale 2s --json | jq .reported.level.value")]
+  kvarter twin get harbour/lamp-1 --stale 2s --json | jq .reported.dimmingLevel.value")]
     Get {
         /// DISTRICT/DEVICE, or districts/DISTRICT/devices/DEVICE
         #[arg(value_parser = target::device)]
@@ -54,8 +54,8 @@ Examples:
     /// Change what a device ought to report
     #[command(after_help = "\
 Examples:
-  kvarter twin set harbour/lamp-1 level=40
-  kvarter twin set harbour/lamp-1 --clear level --if-version 17
+  kvarter twin set harbour/lamp-1 dimmingLevel=40
+  kvarter twin set harbour/lamp-1 --clear dimmingLevel --if-version 17
 
 A value is what it looks like: true, 40, 2.5, 56.16,10.2 (a place), or text; in double quotes it is always text.
 `kvarter kind get KIND` tells which attributes are writable.")]

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{FailureReason, shard_request::Request};
 
+mod defects;
+
 const NODE: NodeId = NodeId(1);
 const LINGER: Duration = Duration::from_millis(2);
 
@@ -24,6 +26,7 @@ struct Shard {
     is_confirming: bool,
     answers: Vec<(u64, Answer)>,
     effects: Vec<Effect>,
+    reports: Vec<Defect>,
     lingers: Vec<Duration>,
     is_gathering: bool,
     has_ended: bool,
@@ -42,6 +45,7 @@ impl Shard {
             is_confirming: false,
             answers: Vec::new(),
             effects: Vec::new(),
+            reports: Vec::new(),
             lingers: Vec::new(),
             is_gathering: false,
             has_ended: false,
@@ -71,6 +75,7 @@ impl Shard {
                 }
                 Action::Answer(id, answer) => self.answers.push((id, answer)),
                 Action::Effect(effect) => self.effects.push(effect),
+                Action::Report(defect) => self.reports.push(defect),
                 Action::Begun(epoch) => assert!(epoch <= self.state.epoch()),
                 Action::End => {
                     assert!(!std::mem::replace(&mut self.has_ended, true), "ends once");
@@ -106,8 +111,15 @@ impl Shard {
 
     fn submit(&mut self, id: u64, request: Request) {
         let request = message::ShardRequest { shard: 1, request: Some(request), ..Default::default() };
-        let bytes = 64 + request.encoded_len();
-        self.step(Event::Submitted(Submission { work: Work::Request(Box::new(request)), bytes, reply_to: id }));
+        self.submit_work(id, Work::Request(Box::new(request)));
+    }
+
+    fn submit_work(&mut self, id: u64, work: Work) {
+        let bytes = match &work {
+            Work::Request(request) => 64 + request.encoded_len(),
+            Work::Step(_) | Work::Delivered(_) => 64,
+        };
+        self.step(Event::Submitted(Submission { work, bytes, reply_to: id }));
     }
 
     fn reasons(&self) -> BTreeMap<u64, FailureReason> {

@@ -93,6 +93,8 @@ fn change_in(entry: &FeedEntry, current: &message::Command) -> Option<message::C
     for fact in &entry.facts.facts {
         if let Some(Logged::CommandChanged(change)) = &fact.fact
             && change.id == current.id
+            // Ids are chosen by callers: those of two devices may be the same.
+            && current.device.is_none_or(|device| device == change.device)
         {
             changed = Some(message::Command {
                 state: change.state,
@@ -118,24 +120,35 @@ mod tests {
         FeedEntry { index: LogIndex(9), facts: Arc::new(message::Facts { time_us: 77, facts, ..Default::default() }) }
     }
 
-    fn change(id: &str, state: u32) -> Logged {
-        Logged::CommandChanged(message::CommandChanged { id: id.to_owned(), state, ..Default::default() })
+    fn change(device: u32, id: &str, state: u32) -> Logged {
+        Logged::CommandChanged(message::CommandChanged { device, id: id.to_owned(), state, ..Default::default() })
+    }
+
+    fn command(device: Option<u32>, id: &str) -> message::Command {
+        message::Command { device, id: id.to_owned(), state: 1, action: "dim".to_owned(), ..Default::default() }
     }
 
     #[test]
     fn a_change_brings_its_position_and_time() {
         let readings = message::Readings { device: vec![0; 3], ..Default::default() };
         let reported = message::ReadingsReported { readings: Some(readings), ..Default::default() };
-        let entry = entry(vec![Logged::ReadingsReported(reported), change("b", 5), change("a", 2), change("a", 3)]);
-        let current = message::Command { id: "a".to_owned(), state: 1, action: "dim".to_owned(), ..Default::default() };
-        let changed = change_in(&entry, &current).expect("a change");
+        let entry =
+            entry(vec![Logged::ReadingsReported(reported), change(1, "b", 5), change(1, "a", 2), change(1, "a", 3)]);
+        let changed = change_in(&entry, &command(Some(1), "a")).expect("a change");
         assert_eq!((changed.state, changed.state_us, changed.action.as_str()), (3, 77, "dim"));
         assert_eq!(changed.position, Some(message::LogPosition { index: 9, ordinal: 5 }));
     }
 
     #[test]
     fn changes_of_other_commands_are_passed_over() {
-        let current = message::Command { id: "c".to_owned(), ..Default::default() };
-        assert_eq!(change_in(&entry(vec![change("a", 3)]), &current), None);
+        assert_eq!(change_in(&entry(vec![change(1, "a", 3)]), &command(Some(1), "c")), None);
+    }
+
+    #[test]
+    fn the_same_id_at_another_device_is_another_command() {
+        let entry = entry(vec![change(1, "a", 2), change(2, "a", 3)]);
+        let state = |device| change_in(&entry, &command(device, "a")).map(|changed| changed.state);
+        assert_eq!((state(Some(1)), state(Some(2)), state(Some(7))), (Some(2), Some(3), None));
+        assert_eq!(state(None), Some(3), "a program that does not tell the device");
     }
 }

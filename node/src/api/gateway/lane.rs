@@ -288,7 +288,8 @@ pub(crate) fn is_passing(reason: FailureReason) -> bool {
         | FailureReason::SequenceGap
         | FailureReason::AlreadyAccepted
         | FailureReason::Limit
-        | FailureReason::Gone => false,
+        | FailureReason::Gone
+        | FailureReason::Defect => false,
     }
 }
 
