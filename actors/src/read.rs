@@ -51,6 +51,7 @@ impl Reader<'_> {
         let reply = match request {
             Request::ReadTwin(request) => self.twin(request),
             Request::ReadTwins(request) => Ok(self.twins(request)),
+            Request::ListTwins(request) if !request.devices.is_empty() => Ok(self.identities(&request.devices)),
             Request::ListTwins(request) => Ok(self.list(request)),
             Request::ReadCommand(request) => self.command(request),
             Request::ReadStream(request) => Ok(self.stream(request)),
@@ -137,6 +138,17 @@ impl Reader<'_> {
         let stream = StreamId::from_message(&request.stream).and_then(|id| self.state.stream(id));
         let devices = stream.map_or_else(Vec::new, |stream| stream.devices.iter().map(|device| device.0).collect());
         Reply::StreamRead(message::StreamRead { devices })
+    }
+
+    /// Who these devices are, retired or not; without those that were never registered.
+    fn identities(&self, devices: &[u32]) -> Reply {
+        let identities = devices.iter().take(LIST_MAX).filter_map(|device| {
+            let (name, kind) = self.state.identity(DeviceNumber(*device))?;
+            let (name, kind) = (name.to_owned(), kind.to_owned());
+            Some(message::Twin { device: *device, name, kind, ..message::Twin::default() })
+        });
+        let twins = identities.collect();
+        Reply::TwinsListed(message::TwinsListed { twins, age_ms: self.age_ms(), ..message::TwinsListed::default() })
     }
 
     fn list(&self, request: &message::ListTwins) -> Reply {

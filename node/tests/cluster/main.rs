@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod dev;
 mod drain;
+mod elsewhere;
 mod feed;
 mod fleet;
 mod history;

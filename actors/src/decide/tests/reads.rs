@@ -81,6 +81,17 @@ fn a_list_is_read_page_by_page() {
 }
 
 #[test]
+fn devices_are_named_by_number_also_when_they_are_retired() {
+    let mut shard = Shard::with_lamps(4);
+    shard.ask(Request::RetireDevice(message::RetireDevice { name: "a/lamp-3".into() }));
+    let request = message::ListTwins { devices: vec![3, 900, 1], ..message::ListTwins::default() };
+    let Some(Reply::TwinsListed(page)) = reader(&shard).read(&Request::ListTwins(request)) else { panic!("no list") };
+    let named = page.twins.iter().map(|twin| (twin.device, twin.name.as_str(), twin.kind.as_str()));
+    assert_eq!(named.collect::<Vec<_>>(), [(3, "a/lamp-3", "luminaire"), (1, "a/lamp-1", "luminaire")]);
+    assert_eq!(page.next_device, None);
+}
+
+#[test]
 fn a_list_shows_what_its_filter_lets_through() {
     let mut shard = Shard::with_lamps(3);
     let location = Some(message::Point { latitude_e7: 561_500_000, longitude_e7: 102_000_000 });
