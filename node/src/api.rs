@@ -18,6 +18,7 @@ mod outlet;
 mod page_token;
 mod route;
 mod services;
+mod silence;
 mod status;
 mod twins;
 

@@ -15,7 +15,7 @@ use super::cursor::{Begin, Cursor};
 use super::filter::Filter;
 use super::identities::Identities;
 use super::translation::{Lookup, Translation, devices_of, streams_of};
-use crate::api::ask;
+use crate::api::{ask, silence};
 
 /// A cursor that moved is told at least as often, also when the filter holds everything back.
 const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub(crate) enum ReaderEnd {
     Lost,
     /// The subscriber did not take its messages in time.
     TooSlow,
-    /// No replica told where the feed begins or ends, or what its facts are about.
+    /// No replica told where the feed begins or ends, what comes next, or what its facts are about.
     NoReplica { shard: ShardId },
 }
 
@@ -107,6 +107,7 @@ impl<'a> Reader<'a> {
                     }
                     Err(failure) => feed = self.reopen(&failure).await?,
                 },
+                () = silence::cut_off(self.city, self.shard) => return Err(ReaderEnd::NoReplica { shard: self.shard }),
                 () = sleep_until(tell_at), if self.told != self.cursor => self.send(self.bare_message()).await?,
             }
         }
@@ -118,8 +119,10 @@ impl<'a> Reader<'a> {
             tracing::info!(shard = %self.shard, failure = failure.message, "a subscriber is sent to another node");
             return Err(ReaderEnd::NoReplica { shard: self.shard });
         }
-        if failure.reason() == FailureReason::Gone {
-            self.jump_to_first_kept().await?;
+        match failure.reason() {
+            FailureReason::Gone => self.jump_to_first_kept().await?,
+            // Where no replica answers, waiting here is in vain.
+            _ => drop(bounds(self.city, self.shard).await?),
         }
         sleep(RETRY_PAUSE).await;
         Ok(self.city.feed(self.shard, self.cursor.after()))
