@@ -67,7 +67,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the tasks of the API live, and where they are accounted for.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Lifetime {
     /// Take nothing new, tell streams to move.
     pub(crate) drain: CancellationToken,
@@ -85,19 +85,17 @@ pub(crate) enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves the API on `listener` until `stop`, and returns when every stream has ended and its shards know.
+/// Serves the API on `listener` until `lifetime.stop`, and returns when every stream has ended and its shards know.
 ///
-/// `layer` measures and traces each call. From `drain` on, health says *not serving*, new streams are refused, and open
+/// `layer` measures and traces each call. From `lifetime.drain` on, health says *not serving*, new streams are refused, and open
 /// ones are told to move.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Arc<PortTls>,
     layer: RpcLayer,
     city: City,
-    drain: CancellationToken,
-    stop: CancellationToken,
+    lifetime: Lifetime,
 ) -> Result<(), ServeError> {
-    let lifetime = Lifetime { drain, stop, tasks: TaskTracker::new() };
     let router = router(layer, &city, &lifetime).await?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
     let incoming = tls.accept_all(incoming.filter_map(accepted));
