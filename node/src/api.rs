@@ -38,6 +38,7 @@ use kvarter_api::v1::feed_service_server::FeedServiceServer;
 use kvarter_api::v1::kind_service_server::KindServiceServer;
 use kvarter_api::v1::service_control_server::ServiceControlServer;
 use kvarter_api::v1::twin_service_server::TwinServiceServer;
+use kvarter_api::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use kvarter_cluster::PortTls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -53,8 +54,6 @@ use tower_layer::{Identity, Stack};
 use self::leader_hint::LeaderHintLayer;
 use crate::telemetry::RpcLayer;
 
-/// Bytes of one message, both ways.
-const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A peer that is silent this long is asked whether it is there ...
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
 /// ... and given up when it does not answer within this time.
@@ -137,8 +136,8 @@ async fn router(layer: RpcLayer, city: &City, lifetime: &Lifetime) -> Result<Rou
     macro_rules! limited {
         ($server:ident, $service:expr) => {
             $server::new($service)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX)
         };
     }
     let reflection = tonic_reflection::server::Builder::configure()

@@ -4,6 +4,7 @@ use tokio::time::sleep;
 use tonic::Streaming;
 
 use super::Client;
+use crate::ANSWER_BYTES_MAX;
 use crate::backoff::Resume;
 use crate::endpoints::EndpointId;
 use crate::error::ApiError;
@@ -65,7 +66,10 @@ impl CommandWaves {
                 let opened = self
                     .client
                     .open(None, self.request.clone(), |channel, request| async move {
-                        CommandServiceClient::new(channel).issue_commands(request).await
+                        CommandServiceClient::new(channel)
+                            .max_decoding_message_size(ANSWER_BYTES_MAX)
+                            .issue_commands(request)
+                            .await
                     })
                     .await?;
                 self.has_begun = !self.request.dry_run;
