@@ -151,8 +151,7 @@ impl Reader<'_> {
             let (name, kind) = (name.to_owned(), kind.to_owned());
             Some(message::Twin { device: *device, name, kind, ..message::Twin::default() })
         });
-        let twins = identities.collect();
-        Reply::TwinsListed(message::TwinsListed { twins, age_ms: self.age_ms(), ..message::TwinsListed::default() })
+        self.listed(identities.collect(), None)
     }
 
     fn list(&self, request: &message::ListTwins) -> Reply {
@@ -180,7 +179,11 @@ impl Reader<'_> {
                 twins.push(twin);
             }
         }
-        Reply::TwinsListed(message::TwinsListed { twins, next_device, age_ms: self.age_ms() })
+        self.listed(twins, next_device)
+    }
+
+    fn listed(&self, twins: Vec<message::Twin>, next_device: Option<u32>) -> Reply {
+        Reply::TwinsListed(message::TwinsListed { twins, next_device, age_ms: self.age_ms(), applied: self.applied.0 })
     }
 
     fn command(&self, request: &message::ReadCommand) -> Result<Reply, Failure> {

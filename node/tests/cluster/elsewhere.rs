@@ -1,6 +1,6 @@
 //! The feed at nodes that have no replica of a shard.
 use kvarter_api::Client;
-use kvarter_api::v1::{Fact, Position, SubscribeRequest, fact};
+use kvarter_api::v1::{ErrorReason, Fact, Position, SubscribeRequest, fact};
 use tokio::time::timeout;
 
 use crate::feed;
@@ -35,6 +35,12 @@ async fn every_node_tells_the_same_facts_also_of_devices_that_are_retired_since(
         (joined.replicas == 3 && is_at_rest(&status)).then_some(())
     };
     fleet.eventually("every node lacks one of four shards", is_spread).await;
+    let ahead = Position { shard: 1, index: 1_000_000, ordinal: 0 };
+    for node in [1, 2, 3, 4] {
+        let request = SubscribeRequest { cursors: vec![ahead], ..SubscribeRequest::default() };
+        let refused = fleet.only(node).subscribe(request).await.expect_err("no feed is so long");
+        assert_eq!(refused.reason(), Some(ErrorReason::Invalid), "node {node}: {refused}");
+    }
 
     let mut sensors = Sensors::connect(fleet.client()).await;
     let cursors = feed::cursors(fleet.client()).await;

@@ -45,6 +45,8 @@ pub(crate) enum ReaderEnd {
     TooSlow,
     /// No replica told where the feed begins or ends, what comes next, or what its facts are about.
     NoReplica { shard: ShardId },
+    /// The shard has not come as far as the cursor.
+    Ahead { shard: ShardId, cursor: LogIndex, end: LogIndex },
 }
 
 /// The feed of one shard on its way to a subscriber.
@@ -267,7 +269,7 @@ fn devices_of_stream(state: &ShardState, stream: &[u8]) -> Vec<u32> {
 /// The cursor with which `begin` means to go on.
 pub(crate) async fn begin(city: &City, shard: ShardId, begin: Begin) -> Result<Cursor, ReaderEnd> {
     match begin {
-        Begin::Behind(cursor) => Ok(cursor),
+        Begin::Behind(cursor) => checked(city, shard, cursor).await,
         Begin::FirstKept => first_kept(city, shard).await,
         Begin::End => {
             let replica = city.cluster().shard(shard);
@@ -277,6 +279,23 @@ pub(crate) async fn begin(city: &City, shard: ShardId, begin: Begin) -> Result<C
                 None => bounds(city, shard).await?.applied,
             }))
         }
+    }
+}
+
+/// The cursor, unless its shard certainly has not come so far, as when it was restored from an older state.
+async fn checked(city: &City, shard: ShardId, cursor: Cursor) -> Result<Cursor, ReaderEnd> {
+    if city.view(shard).is_some_and(|view| cursor.index <= view.applied) {
+        return Ok(cursor);
+    }
+    // A replica may lag behind what the caller has seen at another one; a leader that is confirmed has it all.
+    let list = message::ListTwins { devices: vec![0], limit: 1, ..message::ListTwins::default() };
+    let context = CallContext { deadline: BOUNDS_DEADLINE, ..CallContext::default() };
+    match ask::try_ask(city, shard, shard_request::Request::ListTwins(list), context).await {
+        Ok(Reply::TwinsListed(message::TwinsListed { applied: end @ 1.., .. })) if end < cursor.index.0 => {
+            Err(ReaderEnd::Ahead { shard, cursor: cursor.index, end: LogIndex(end) })
+        }
+        // Nobody can tell for the moment. What is ahead finds no replica to read from.
+        Ok(_) | Err(_) => Ok(cursor),
     }
 }
 
