@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kvarter_cluster::{LogIndex, Timestamp};
+use prost::Message as _;
 
 use self::filter::Filter;
 use crate::message::{self, Failure, shard_reply::Reply, shard_request::Request};
@@ -17,6 +18,9 @@ use crate::{AttributeNumber, Catalog, DeviceNumber, StreamId};
 const LIST_MAX: usize = 1_000;
 
 const LIST_DEFAULT: usize = 100;
+
+/// A page of a list is closed when its twins are so long, bytes.
+const LIST_BYTES_MAX: usize = 512 * 1024;
 
 /// Twins that one request looks at: the reader's task is not held longer than some milliseconds, however few match.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -51,6 +55,7 @@ impl Reader<'_> {
         let reply = match request {
             Request::ReadTwin(request) => self.twin(request),
             Request::ReadTwins(request) => Ok(self.twins(request)),
+            Request::ListTwins(request) if !request.devices.is_empty() => Ok(self.identities(&request.devices)),
             Request::ListTwins(request) => Ok(self.list(request)),
             Request::ReadCommand(request) => self.command(request),
             Request::ReadStream(request) => Ok(self.stream(request)),
@@ -139,6 +144,16 @@ impl Reader<'_> {
         Reply::StreamRead(message::StreamRead { devices })
     }
 
+    /// Who these devices are, retired or not; without those that were never registered.
+    fn identities(&self, devices: &[u32]) -> Reply {
+        let identities = devices.iter().take(LIST_MAX).filter_map(|device| {
+            let (name, kind) = self.state.identity(DeviceNumber(*device))?;
+            let (name, kind) = (name.to_owned(), kind.to_owned());
+            Some(message::Twin { device: *device, name, kind, ..message::Twin::default() })
+        });
+        self.listed(identities.collect(), None)
+    }
+
     fn list(&self, request: &message::ListTwins) -> Reply {
         let limit = match request.limit as usize {
             0 => LIST_DEFAULT,
@@ -150,18 +165,25 @@ impl Reader<'_> {
                 && (request.kind.is_empty() || twin.kind() == request.kind)
                 && filter.as_mut().is_none_or(|filter| filter.matches(twin))
         };
-        let (mut twins, mut next_device) = (Vec::new(), None);
+        let (mut twins, mut bytes, mut next_device) = (Vec::new(), 0, None);
         for (looked_at, twin) in self.state.devices(DeviceNumber(request.from_device)).enumerate() {
             let is_match = matches(twin);
-            if looked_at == LOOKED_AT_MAX || is_match && twins.len() == limit {
+            let is_full = twins.len() == limit || bytes > LIST_BYTES_MAX;
+            if looked_at == LOOKED_AT_MAX || is_match && is_full {
                 next_device = Some(twin.number().0);
                 break;
             }
             if is_match {
-                twins.push(self.twin_message(twin));
+                let twin = self.twin_message(twin);
+                bytes += twin.encoded_len();
+                twins.push(twin);
             }
         }
-        Reply::TwinsListed(message::TwinsListed { twins, next_device, age_ms: self.age_ms() })
+        self.listed(twins, next_device)
+    }
+
+    fn listed(&self, twins: Vec<message::Twin>, next_device: Option<u32>) -> Reply {
+        Reply::TwinsListed(message::TwinsListed { twins, next_device, age_ms: self.age_ms(), applied: self.applied.0 })
     }
 
     fn command(&self, request: &message::ReadCommand) -> Result<Reply, Failure> {

@@ -18,6 +18,7 @@ mod outlet;
 mod page_token;
 mod route;
 mod services;
+mod silence;
 mod status;
 mod twins;
 
@@ -37,6 +38,7 @@ use kvarter_api::v1::feed_service_server::FeedServiceServer;
 use kvarter_api::v1::kind_service_server::KindServiceServer;
 use kvarter_api::v1::service_control_server::ServiceControlServer;
 use kvarter_api::v1::twin_service_server::TwinServiceServer;
+use kvarter_api::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use kvarter_cluster::PortTls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -52,8 +54,6 @@ use tower_layer::{Identity, Stack};
 use self::leader_hint::LeaderHintLayer;
 use crate::telemetry::RpcLayer;
 
-/// Bytes of one message, both ways.
-const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A peer that is silent this long is asked whether it is there ...
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
 /// ... and given up when it does not answer within this time.
@@ -66,7 +66,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the tasks of the API live, and where they are accounted for.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Lifetime {
     /// Take nothing new, tell streams to move.
     pub(crate) drain: CancellationToken,
@@ -84,19 +84,17 @@ pub(crate) enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves the API on `listener` until `stop`, and returns when every stream has ended and its shards know.
+/// Serves the API on `listener` until `lifetime.stop`, and returns when every stream has ended and its shards know.
 ///
-/// `layer` measures and traces each call. From `drain` on, health says *not serving*, new streams are refused, and open
+/// `layer` measures and traces each call. From `lifetime.drain` on, health says *not serving*, new streams are refused, and open
 /// ones are told to move.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Arc<PortTls>,
     layer: RpcLayer,
     city: City,
-    drain: CancellationToken,
-    stop: CancellationToken,
+    lifetime: Lifetime,
 ) -> Result<(), ServeError> {
-    let lifetime = Lifetime { drain, stop, tasks: TaskTracker::new() };
     let router = router(layer, &city, &lifetime).await?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
     let incoming = tls.accept_all(incoming.filter_map(accepted));
@@ -138,8 +136,8 @@ async fn router(layer: RpcLayer, city: &City, lifetime: &Lifetime) -> Result<Rou
     macro_rules! limited {
         ($server:ident, $service:expr) => {
             $server::new($service)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX)
         };
     }
     let reflection = tonic_reflection::server::Builder::configure()

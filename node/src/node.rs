@@ -1,7 +1,7 @@
 //! One node of the cluster: its parts in the order in which they start, and in the reverse order as they end.
 //!
-//! Starting: telemetry, admin port, cluster, city, API. Draining: readiness off, streams told to move, leaders away, API,
-//! city, cluster, telemetry. Every stage of a drain has a bound, so that a node always ends.
+//! Starting: telemetry, admin port, cluster, city, API. Draining: readiness off, streams told to move, leaders away, streams
+//! gone, API, city, cluster, telemetry. Every stage of a drain has a bound, so that a node always ends.
 
 mod signal;
 
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{AdminPort, Readiness};
-use crate::api::{self, ServeError};
+use crate::api::{self, Lifetime, ServeError};
 use crate::config::Config;
 use crate::telemetry::{Telemetry, TelemetryError};
 use crate::tls::TlsError;
@@ -74,10 +74,7 @@ pub struct Node {
     city: City,
     telemetry: Telemetry,
     api: JoinSet<Result<(), ServeError>>,
-    /// Streams are to move to other nodes.
-    drain: CancellationToken,
-    /// The API takes no more calls.
-    stop_api: CancellationToken,
+    api_lifetime: Lifetime,
     /// Admin port, counting, and the look at the certificates.
     background: JoinSet<()>,
     stop_background: CancellationToken,
@@ -121,10 +118,10 @@ impl Node {
             address: config.api.listen,
             reason,
         })?;
-        let (drain, stop_api) = (CancellationToken::new(), CancellationToken::new());
+        let api_lifetime = Lifetime::default();
         let mut api = JoinSet::new();
         let layer = telemetry.rpc_layer();
-        api.spawn(api::serve(listener, Arc::clone(&api_tls), layer, city.clone(), drain.clone(), stop_api.clone()));
+        api.spawn(api::serve(listener, Arc::clone(&api_tls), layer, city.clone(), api_lifetime.clone()));
         let peers = Arc::clone(&cluster);
         let renew = move |identity| {
             api_tls.renew(&identity)?;
@@ -141,8 +138,7 @@ impl Node {
             city,
             telemetry,
             api,
-            drain,
-            stop_api,
+            api_lifetime,
             background,
             stop_background,
         })
@@ -180,9 +176,15 @@ impl Node {
     /// Drains and stops: leaders and streams have moved, and the stores are closed when it returns.
     pub async fn shutdown(mut self) {
         self.readiness.send_replace(Readiness::Draining);
-        self.drain.cancel();
+        let Lifetime { drain, stop, tasks } = &self.api_lifetime;
+        drain.cancel();
         self.cluster.transfer_leaders(self.drain_stage_max).await;
-        self.stop_api.cancel();
+        // Clients were told to move: their streams end by themselves, and so do those that only read.
+        tasks.close();
+        if tokio::time::timeout(self.drain_stage_max, tasks.wait()).await.is_err() {
+            tracing::warn!(streams = tasks.len(), "streams that did not move in time are cut off");
+        }
+        stop.cancel();
         let api_ended = async { while self.api.join_next().await.is_some() {} };
         if tokio::time::timeout(self.drain_stage_max, api_ended).await.is_err() {
             tracing::warn!("calls that did not end in time were cut off");

@@ -30,9 +30,6 @@ use crate::endpoints::{ConnectError, Endpoints};
 use crate::entropy::Entropy;
 use crate::routes::Routes;
 
-/// Size of the largest answer that is accepted, bytes: a page of 1,000 twins with all they may have.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-
 /// A client of the cluster. Clones share their connections.
 #[derive(Clone)]
 pub struct Client {

@@ -71,6 +71,14 @@ impl ApiError {
         }
     }
 
+    /// The same of a call that had begun to change something before.
+    pub(crate) fn perhaps_applied(self) -> Self {
+        match self {
+            Self::NotApplied { reason, message, .. } => Self::Unknown { reason, message },
+            error @ (Self::Unknown { .. } | Self::Rejected { .. }) => error,
+        }
+    }
+
     /// No answer came in time.
     pub(crate) fn silent(address: &str, waited: Duration) -> Self {
         Self::Unknown { reason: None, message: format!("{address} did not answer within {waited:?}") }

@@ -66,6 +66,13 @@ pub use gateway::{
 pub use name::{CommandName, DeviceName, DistrictName, MalformedName, ServiceName};
 pub use reason::ERROR_DOMAIN;
 
+/// Size of the largest request that nodes take, bytes.
+pub const REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// Size of the largest answer that nodes give and clients accept, bytes: the end of a gateway stream is one fact for each of its
+/// devices, of which a shard may have hundreds of thousands, and all of them stand in one message of the feed.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// Metadata of an answer that another node gave: `host:port` of the public API of the node that led the shard, where the next
 /// call for the district saves the detour. Absent when the called node answered itself.
 pub const LEADER_KEY: &str = "kvarter-leader";

@@ -48,7 +48,7 @@ impl Commands {
         let lifetime = self.lifetime.clone();
         self.lifetime.tasks.spawn(async move {
             let status = tokio::select! {
-                () = lifetime.drain.cancelled() => Some(status::draining()),
+                () = lifetime.drain.cancelled() => Some(status::stopping()),
                 () = lifetime.stop.cancelled() => Some(status::stopping()),
                 status = filling => status,
             };

@@ -101,7 +101,7 @@ async fn serve(
         () = messages.closed() => None,
         Some(end) = readers.next() => match end {
             ReaderEnd::Lost => None,
-            end @ (ReaderEnd::TooSlow | ReaderEnd::NoReplica { .. }) => Some(end_status(&end)),
+            end @ (ReaderEnd::TooSlow | ReaderEnd::NoReplica { .. } | ReaderEnd::Ahead { .. }) => Some(end_status(&end)),
         },
     }
 }
@@ -109,6 +109,9 @@ async fn serve(
 fn end_status(end: &ReaderEnd) -> Status {
     match end {
         ReaderEnd::NoReplica { shard } => status::no_replica(*shard),
+        ReaderEnd::Ahead { shard, cursor, end } => {
+            status::invalid("cursors", format!("the feed of {shard} ends at {end}, the cursor is ahead at {cursor}"))
+        }
         ReaderEnd::TooSlow | ReaderEnd::Lost => status::too_slow(),
     }
 }

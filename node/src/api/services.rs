@@ -6,6 +6,7 @@ use kvarter_actors::{CallContext, City, DistrictName};
 use kvarter_api::v1::service_control_server::ServiceControl;
 use kvarter_api::v1::{ListServicesRequest, ListServicesResponse, Service, SetServiceModeRequest};
 use kvarter_cluster::ShardId;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::api::conversion::service;
@@ -39,6 +40,11 @@ impl Services {
     }
 }
 
+/// What became of a service whose mode was set, and which then could not be read.
+fn unread(service: &str, status: &Status) -> Status {
+    status::unknown(format!("the mode of `{service}` was set, what it is now is not known: {}", status.message()))
+}
+
 #[tonic::async_trait]
 impl ServiceControl for Services {
     async fn list_services(
@@ -63,6 +69,7 @@ impl ServiceControl for Services {
 
     async fn set_service_mode(&self, request: Request<SetServiceModeRequest>) -> Result<Response<Service>, Status> {
         let context = caller::context(&request, caller::DEADLINE_DEFAULT);
+        let until = Instant::now() + context.deadline;
         let SetServiceModeRequest { name: public, mode } = request.into_inner();
         let (district, inner) = name::parse_service(&public, "name")?;
         let mode = service::mode_from_public(mode, "mode")?.to_message();
@@ -72,8 +79,10 @@ impl ServiceControl for Services {
             Reply::Done(_) => {}
             _ => return Err(ask::unexpected(shard)),
         }
-        let services = self.read(shard, Some(&district), context).await?;
+        // From here on the mode is set, whatever becomes of the answer.
+        let left = CallContext { deadline: until.saturating_duration_since(Instant::now()), ..context };
+        let services = self.read(shard, Some(&district), left).await.map_err(|status| unread(&public, &status))?;
         let found = services.into_iter().find(|service| service.name == public);
-        found.map(Response::new).ok_or_else(|| status::not_found(format!("there is no service `{public}`")))
+        found.map(Response::new).ok_or_else(|| unread(&public, &status::not_found("it is gone")))
     }
 }

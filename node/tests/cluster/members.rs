@@ -9,7 +9,7 @@ use crate::sensors::Sensors;
 /// Exit code of a node that was removed.
 const REMOVED: i32 = 3;
 
-fn is_at_rest(status: &ClusterStatus) -> bool {
+pub(crate) fn is_at_rest(status: &ClusterStatus) -> bool {
     status.shards.iter().all(|shard| !shard.moving && shard.leader.is_some())
 }
 

@@ -72,6 +72,10 @@ impl Sensors {
         assert_eq!(totals, expected);
     }
 
+    pub(crate) fn devices(&self) -> &[DeviceName] {
+        &self.devices
+    }
+
     /// Every reading that was sent.
     pub(crate) fn observations(&self) -> BTreeSet<Observation> {
         let of_device = |device: &DeviceName| {

@@ -1,5 +1,9 @@
 //! What readers of a view are told.
 
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+
 use super::*;
 use crate::{Reader, ServiceFigures};
 
@@ -78,6 +82,39 @@ fn a_list_is_read_page_by_page() {
     assert_eq!(list("b", "", 0, 1), (vec![71], Some(72)));
     assert_eq!(list("c", "", 0, 1), (vec![], None));
     assert_eq!(list("", "", 900, 1), (vec![], None));
+}
+
+#[test]
+fn a_page_is_closed_when_it_is_long() {
+    let mut shard = Shard::new();
+    let labels = (0..8).map(|label| (format!("{label:031}"), "x".repeat(64))).collect::<BTreeMap<_, _>>();
+    let devices = (0..1_000).map(|number| message::DeviceRegistration {
+        labels: labels.clone(),
+        ..device(&format!("a/lamp-{number}"), "luminaire")
+    });
+    shard.ask(Request::RegisterDevices(message::RegisterDevices { devices: devices.collect() }));
+    let (mut seen, mut pages, mut next) = (Vec::new(), 0, Some(0));
+    while let Some(from_device) = next {
+        let request = message::ListTwins { from_device, limit: 1_000, ..message::ListTwins::default() };
+        let Some(Reply::TwinsListed(page)) = reader(&shard).read(&Request::ListTwins(request)) else {
+            panic!("no list")
+        };
+        assert!(page.encoded_len() < 520 * 1024, "{} bytes", page.encoded_len());
+        seen.extend(page.twins.iter().map(|twin| twin.device));
+        (pages, next) = (pages + 1, page.next_device);
+    }
+    assert_eq!((seen, pages), ((0..1_000).collect(), 2));
+}
+
+#[test]
+fn devices_are_named_by_number_also_when_they_are_retired() {
+    let mut shard = Shard::with_lamps(4);
+    shard.ask(Request::RetireDevice(message::RetireDevice { name: "a/lamp-3".into() }));
+    let request = message::ListTwins { devices: vec![3, 900, 1], ..message::ListTwins::default() };
+    let Some(Reply::TwinsListed(page)) = reader(&shard).read(&Request::ListTwins(request)) else { panic!("no list") };
+    let named = page.twins.iter().map(|twin| (twin.device, twin.name.as_str(), twin.kind.as_str()));
+    assert_eq!(named.collect::<Vec<_>>(), [(3, "a/lamp-3", "luminaire"), (1, "a/lamp-1", "luminaire")]);
+    assert_eq!(page.next_device, None);
 }
 
 #[test]

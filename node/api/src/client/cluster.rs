@@ -1,7 +1,8 @@
 //! The cluster itself.
 
+use super::Client;
 use super::call::Repeat;
-use super::{ANSWER_BYTES_MAX, Client};
+use crate::ANSWER_BYTES_MAX;
 use crate::error::ApiError;
 use crate::v1::cluster_admin_client::ClusterAdminClient;
 use crate::v1::{

@@ -2,6 +2,7 @@
 
 use super::Client;
 use super::call::Repeat;
+use crate::ANSWER_BYTES_MAX;
 use crate::error::ApiError;
 use crate::v1::kind_service_client::KindServiceClient;
 use crate::v1::{GetKindRequest, Kind, ListKindsRequest, PutKindRequest};
@@ -21,7 +22,7 @@ impl Client {
         let response = self
             .call(Repeat::Read, ListKindsRequest {}, |channel, request| async move {
                 KindServiceClient::new(channel)
-                    .max_decoding_message_size(super::ANSWER_BYTES_MAX)
+                    .max_decoding_message_size(ANSWER_BYTES_MAX)
                     .list_kinds(request)
                     .await
             })

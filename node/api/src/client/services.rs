@@ -2,6 +2,7 @@
 
 use super::Client;
 use super::call::Repeat;
+use crate::ANSWER_BYTES_MAX;
 use crate::error::ApiError;
 use crate::name::{DistrictName, ServiceName};
 use crate::v1::service_control_client::ServiceControlClient;
@@ -13,7 +14,10 @@ impl Client {
         let parent = district.map_or_else(|| "districts/-".to_owned(), ToString::to_string);
         let response = self
             .call(Repeat::Read, ListServicesRequest { parent }, |channel, request| async move {
-                ServiceControlClient::new(channel).list_services(request).await
+                ServiceControlClient::new(channel)
+                    .max_decoding_message_size(ANSWER_BYTES_MAX)
+                    .list_services(request)
+                    .await
             })
             .await?;
         Ok(response.services)

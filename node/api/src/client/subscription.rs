@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
-use super::{ANSWER_BYTES_MAX, Client};
+use super::Client;
+use crate::ANSWER_BYTES_MAX;
 use crate::backoff::Resume;
 use crate::endpoints::EndpointId;
 use crate::error::ApiError;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 
+use super::Client;
 use super::call::Repeat;
-use super::{ANSWER_BYTES_MAX, Client};
+use crate::ANSWER_BYTES_MAX;
 use crate::error::ApiError;
 use crate::name::{DeviceName, DistrictName, district_of};
 use crate::v1::twin_service_client::TwinServiceClient;

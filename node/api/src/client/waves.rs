@@ -4,6 +4,7 @@ use tokio::time::sleep;
 use tonic::Streaming;
 
 use super::Client;
+use crate::ANSWER_BYTES_MAX;
 use crate::backoff::Resume;
 use crate::endpoints::EndpointId;
 use crate::error::ApiError;
@@ -19,13 +20,15 @@ pub struct CommandWaves {
     request: IssueCommandsRequest,
     waves: Option<(EndpointId, Streaming<IssueCommandsProgress>)>,
     resume: Resume,
+    /// A node took the order, so that commands may be issued.
+    has_begun: bool,
     is_over: bool,
 }
 
 impl CommandWaves {
     pub(super) fn new(client: Client, request: IssueCommandsRequest) -> Self {
         let resume = Resume::new(client.config().resume_deadline);
-        Self { client, request, waves: None, resume, is_over: false }
+        Self { client, request, waves: None, resume, has_begun: false, is_over: false }
     }
 
     /// The key of the order: repeating it with the same one goes on where it broke off.
@@ -35,7 +38,8 @@ impl CommandWaves {
 
     /// The next wave that has ended; `None` behind the last one. Dropping the order lets no further wave begin. Cancel safe.
     ///
-    /// Fails when the order is refused, or no node could be reached for the resume deadline.
+    /// Fails when the order is refused, or no node could be reached for the resume deadline: as [`ApiError::Unknown`] once commands
+    /// may be issued.
     pub async fn next(&mut self) -> Result<Option<IssueCommandsProgress>, ApiError> {
         while !self.is_over {
             match self.next_message().await {
@@ -46,7 +50,8 @@ impl CommandWaves {
                 }
                 Err(error) => {
                     self.waves = None;
-                    let pause = self.resume.fail(error, self.client.entropy())?;
+                    let pause = self.resume.fail(error, self.client.entropy());
+                    let pause = pause.map_err(|error| if self.has_begun { error.perhaps_applied() } else { error })?;
                     sleep(pause).await;
                 }
             }
@@ -61,9 +66,13 @@ impl CommandWaves {
                 let opened = self
                     .client
                     .open(None, self.request.clone(), |channel, request| async move {
-                        CommandServiceClient::new(channel).issue_commands(request).await
+                        CommandServiceClient::new(channel)
+                            .max_decoding_message_size(ANSWER_BYTES_MAX)
+                            .issue_commands(request)
+                            .await
                     })
                     .await?;
+                self.has_begun = !self.request.dry_run;
                 none.insert(opened)
             }
         };

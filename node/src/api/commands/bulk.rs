@@ -15,7 +15,7 @@ use kvarter_api::v1::{
 use kvarter_cluster::ShardId;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tonic::Status;
+use tonic::{Code, Status};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::watch::Watch;
@@ -102,6 +102,8 @@ impl Bulk {
             };
             let (outcomes, next) = match wave {
                 Ok(wave) => wave,
+                // The waves before are issued, whatever became of this one.
+                Err(status) if said.wave > 0 && !self.is_dry_run => return Some(broken_off(&status)),
                 Err(status) => return Some(status),
             };
             let is_last = next.is_empty();
@@ -140,20 +142,22 @@ impl Bulk {
             name::parse_device(&name::device(&twin.name), "name").ok()
         });
         let outcomes = devices.map(async |device| {
-            let outcome = if self.is_dry_run { Outcome::Dry } else { self.command(&device).await };
-            (device, outcome)
+            let outcome = if self.is_dry_run { Outcome::Dry } else { self.command(&device).await? };
+            Ok::<_, Status>((device, outcome))
         });
-        Ok((join_all(outcomes).await, next_page_token))
+        let outcomes: Result<Vec<_>, _> = join_all(outcomes).await.into_iter().collect();
+        Ok((outcomes.map_err(|status| broken_off(&status))?, next_page_token))
     }
 
-    async fn command(&self, device: &DeviceName) -> Outcome {
+    /// Issues the command for `device` and follows it to its end. It fails when that can not be followed from this node.
+    async fn command(&self, device: &DeviceName) -> Result<Outcome, Status> {
         let id = format!("{:032x}", xxh3_128(format!("{}/{}", self.key.as_str(), device.as_str()).as_bytes()));
         let (Some(id), Some(shard)) = (CommandId::parse(&id), self.city.shard_of(device.district())) else {
-            return Outcome::Refused(format!("the district of `{}` is gone", device.as_str()));
+            return Ok(Outcome::Refused(format!("the district of `{}` is gone", device.as_str())));
         };
         let issued = match self.issue(device, &id, shard).await {
             Ok(issued) => issued,
-            Err(failure) => return Outcome::Refused(failure.message),
+            Err(failure) => return Ok(Outcome::Refused(failure.message)),
         };
         let (commands, mut changes) = mpsc::channel(CHANGES_MAX);
         let watch = Watch { city: self.city.clone(), shard, device: device.clone(), id: id.clone(), commands };
@@ -166,9 +170,10 @@ impl Bulk {
             last
         };
         match futures::join!(watched, followed) {
-            (None, Some(ended)) => Outcome::Ended(ended),
-            (None, None) => Outcome::Refused(format!("the command `{}` was not followed to its end", id.as_str())),
-            (Some(status), _) => Outcome::Refused(status.message().to_owned()),
+            (None, Some(ended)) => Ok(Outcome::Ended(ended)),
+            (None, None) => Ok(Outcome::Refused(format!("the command `{}` was not followed to its end", id.as_str()))),
+            (Some(status), _) if status.code() == Code::NotFound => Ok(Outcome::Refused(status.message().to_owned())),
+            (Some(status), _) => Err(status),
         }
     }
 
@@ -196,6 +201,11 @@ impl Bulk {
             sleep(ATTEMPT_PAUSE.max(Duration::from_millis(u64::from(failure.retry_after_ms)))).await;
         }
     }
+}
+
+/// What ends an order of which commands are issued. Repeated under its key, here or on another node, it goes on behind them.
+fn broken_off(status: &Status) -> Status {
+    status::unknown(format!("commands of the order were issued before it broke off: {}", status.message()))
 }
 
 fn count(totals: &mut IssueCommandsTotals, outcome: &Outcome) {

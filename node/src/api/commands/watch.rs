@@ -12,9 +12,12 @@ use tonic::{Code, Status};
 
 use crate::api::caller::DEADLINE_DEFAULT;
 use crate::api::conversion::command;
+use crate::api::{silence, status};
 
 /// Before a feed that failed is opened again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Reads in a row that nobody answers before the watcher hears of it: another node may do better.
+const READ_FAILURES_MAX: u32 = 3;
 
 /// A command on its way to a caller who watches it.
 pub(crate) struct Watch {
@@ -34,9 +37,11 @@ impl Watch {
         if self.send(&current).await.is_err() {
             return None;
         }
+        let mut failures = 0;
         while !command::is_final(current.state) {
             let followed = tokio::select! {
                 () = self.commands.closed() => return None,
+                () = silence::cut_off(&self.city, self.shard) => return Some(status::no_replica(self.shard)),
                 followed = self.follow(&mut current) => followed,
             };
             if followed.is_err() {
@@ -50,15 +55,16 @@ impl Watch {
             let context = CallContext { deadline: DEADLINE_DEFAULT, ..CallContext::default() };
             match super::read(&self.city, self.shard, &self.device, &self.id, context).await {
                 Ok(read) if read.state != current.state => {
+                    failures = 0;
                     current = read;
                     if self.send(&current).await.is_err() {
                         return None;
                     }
                 }
-                Ok(_) => {}
-                Err(status) if status.code() == Code::NotFound => return Some(status),
-                // No leader for the moment; the deadline of the command bounds how often.
-                Err(_) => {}
+                Ok(_) => failures = 0,
+                Err(status) if status.code() == Code::NotFound || failures == READ_FAILURES_MAX => return Some(status),
+                // No leader for the moment.
+                Err(_) => failures += 1,
             }
         }
         None

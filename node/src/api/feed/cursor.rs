@@ -73,6 +73,9 @@ pub(crate) fn begins(
         if !shards.contains(&shard) {
             return Err(status::invalid(format!("cursors[{place}].shard"), format!("there is no shard {}", shard.0)));
         }
+        if position.index == u64::MAX {
+            return Err(status::invalid(format!("cursors[{place}].index"), "no feed is so long"));
+        }
         let cursor = Cursor::from_public(position);
         if begins.insert(shard, Begin::Behind(cursor)).is_some() {
             return Err(status::invalid(format!("cursors[{place}].shard"), format!("shard {} came before", shard.0)));
@@ -119,5 +122,6 @@ mod tests {
         assert!(begins(&[position(9)], false, &SHARDS, &SHARDS).is_err());
         assert!(begins(&[position(1), position(1)], false, &SHARDS, &SHARDS).is_err());
         assert!(begins(&[position(1)], true, &SHARDS, &SHARDS).is_err());
+        assert!(begins(&[Position { index: u64::MAX, ..position(1) }], false, &SHARDS, &SHARDS).is_err());
     }
 }

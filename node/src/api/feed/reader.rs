@@ -1,13 +1,13 @@
 //! Reads the feed of one shard for one subscriber: retries, gaps, and how long a slow subscriber is waited for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_request};
+use kvarter_actors::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request};
 use kvarter_actors::{CallContext, City, CityFeed, DeviceNumber, FeedBounds, FeedEntry, ShardState, StreamId};
 use kvarter_api::v1::{FeedMessage, Gap};
-use kvarter_cluster::{LogIndex, ShardId, View};
+use kvarter_cluster::{LogIndex, ShardId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -15,7 +15,7 @@ use super::cursor::{Begin, Cursor};
 use super::filter::Filter;
 use super::identities::Identities;
 use super::translation::{Lookup, Translation, devices_of, streams_of};
-use crate::api::ask;
+use crate::api::{ask, silence};
 
 /// A cursor that moved is told at least as often, also when the filter holds everything back.
 const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
@@ -23,13 +23,16 @@ const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 const SLOW_WAIT: Duration = Duration::from_secs(10);
 /// Before a feed that failed is opened again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Failures in a row before the subscriber hears that another node may do better.
+const FAILURES_MAX: u32 = 5;
 /// For asking another replica about devices.
 const IDENTITY_DEADLINE: Duration = Duration::from_secs(2);
 /// A replica here tells the feed's end if it is no older.
 const END_STALENESS_MAX: Duration = Duration::from_secs(1);
 /// For asking the replicas what they keep; one that is down costs so long.
 const BOUNDS_DEADLINE: Duration = Duration::from_millis(500);
-const IDENTITIES_MAX: u32 = 1_000;
+/// Devices that are asked about at a time.
+const IDENTITIES_MAX: usize = 1_000;
 /// Names and kinds never change, so that any replica's word will do.
 const IDENTITY_STALENESS_MAX_MS: u32 = 60_000;
 
@@ -40,8 +43,10 @@ pub(crate) enum ReaderEnd {
     Lost,
     /// The subscriber did not take its messages in time.
     TooSlow,
-    /// No replica told where the feed begins or ends.
+    /// No replica told where the feed begins or ends, what comes next, or what its facts are about.
     NoReplica { shard: ShardId },
+    /// The shard has not come as far as the cursor.
+    Ahead { shard: ShardId, cursor: LogIndex, end: LogIndex },
 }
 
 /// The feed of one shard on its way to a subscriber.
@@ -55,7 +60,12 @@ pub(crate) struct Reader<'a> {
     /// What the subscriber knows as its cursor, and since when.
     told: Cursor,
     told_at: Instant,
+    /// Failures since entries were passed on.
+    failures: u32,
 }
+
+/// The devices of the streams that opened or closed in some entries, by the stream's id.
+type StreamDevices = BTreeMap<Vec<u8>, Vec<u32>>;
 
 impl<'a> Reader<'a> {
     /// A reader that goes on behind `cursor`, which the subscriber knows.
@@ -67,7 +77,8 @@ impl<'a> Reader<'a> {
         messages: mpsc::Sender<FeedMessage>,
     ) -> Self {
         let identities = Identities::default();
-        Self { city, shard, filter, messages, identities, cursor, told: cursor, told_at: Instant::now() }
+        let told_at = Instant::now();
+        Self { city, shard, filter, messages, identities, cursor, told: cursor, told_at, failures: 0 }
     }
 
     /// Sends what is and comes behind the cursor, until the subscriber ends it.
@@ -90,18 +101,30 @@ impl<'a> Reader<'a> {
                             catalog.borrow_and_update();
                             self.identities.forget();
                         }
-                        self.pass_on(&entries, feed.position()).await?;
+                        match self.learn(&entries, feed.position()).await {
+                            Ok(streams) => self.pass_on(&entries, feed.position(), &streams).await?,
+                            // Facts about unknown devices could not be told: these entries are read again.
+                            Err(failure) => feed = self.reopen(&failure).await?,
+                        }
                     }
-                    Err(failure) => feed = self.reopen(failure.reason()).await?,
+                    Err(failure) => feed = self.reopen(&failure).await?,
                 },
+                () = silence::cut_off(self.city, self.shard) => return Err(ReaderEnd::NoReplica { shard: self.shard }),
                 () = sleep_until(tell_at), if self.told != self.cursor => self.send(self.bare_message()).await?,
             }
         }
     }
 
-    async fn reopen(&mut self, reason: FailureReason) -> Result<CityFeed, ReaderEnd> {
-        if reason == FailureReason::Gone {
-            self.jump_to_first_kept().await?;
+    async fn reopen(&mut self, failure: &Failure) -> Result<CityFeed, ReaderEnd> {
+        self.failures += 1;
+        if self.failures > FAILURES_MAX {
+            tracing::info!(shard = %self.shard, failure = failure.message, "a subscriber is sent to another node");
+            return Err(ReaderEnd::NoReplica { shard: self.shard });
+        }
+        match failure.reason() {
+            FailureReason::Gone => self.jump_to_first_kept().await?,
+            // Where no replica answers, waiting here is in vain.
+            _ => drop(bounds(self.city, self.shard).await?),
         }
         sleep(RETRY_PAUSE).await;
         Ok(self.city.feed(self.shard, self.cursor.after()))
@@ -118,24 +141,15 @@ impl<'a> Reader<'a> {
         self.send(FeedMessage { gap: Some(gap), ..self.bare_message() }).await
     }
 
-    async fn pass_on(&mut self, entries: &[FeedEntry], through: LogIndex) -> Result<(), ReaderEnd> {
-        // A replica here that is behind the entries does not know all that they are about.
-        let replica = self.city.cluster().shard(self.shard);
-        let view = replica.map(|replica| replica.view()).filter(|view| view.applied >= through);
-        self.learn(entries, view.as_deref()).await;
-        let streams = match &view {
-            Some(_) => BTreeMap::new(),
-            None => self.ask_for_streams(entries).await,
-        };
-        let stream_devices = |stream: &[u8]| match &view {
-            Some(view) => {
-                let stream = StreamId::from_message(stream).and_then(|id| view.state.stream(id));
-                stream.map_or_else(Vec::new, |stream| stream.devices.iter().map(|device| device.0).collect())
-            }
-            None => streams.get(stream).cloned().unwrap_or_default(),
-        };
-        let (messages, cursor) = self.translate(entries, &stream_devices);
+    async fn pass_on(
+        &mut self,
+        entries: &[FeedEntry],
+        through: LogIndex,
+        streams: &StreamDevices,
+    ) -> Result<(), ReaderEnd> {
+        let (messages, cursor) = self.translate(entries, &|stream| streams.get(stream).cloned().unwrap_or_default());
         self.cursor = cursor.max(Cursor::behind(through));
+        self.failures = 0;
         for message in messages {
             self.send(message).await?;
         }
@@ -154,59 +168,78 @@ impl<'a> Reader<'a> {
         translation.finish()
     }
 
-    /// Learns the names of the devices in `entries`: from the replica here, else from another one. Devices that no
-    /// replica names are retired, and facts about them are left out.
-    async fn learn(&mut self, entries: &[FeedEntry], view: Option<&View<ShardState>>) {
+    /// Learns who the devices in `entries` are, retired or not, and which of them were connected by a stream: from the replica
+    /// here, else from another one. When it fails, facts about some device could not be told.
+    async fn learn(&mut self, entries: &[FeedEntry], through: LogIndex) -> Result<StreamDevices, Failure> {
         let catalog = self.city.catalog().borrow().clone();
-        for device in entries.iter().flat_map(|entry| devices_of(&entry.facts)) {
-            if self.identities.knows(device) {
-                continue;
-            }
-            match view {
-                Some(view) => {
-                    if let Some((name, kind)) = view.state.identity(DeviceNumber(device)) {
-                        self.identities.learn(device, name, kind, &catalog, self.filter);
-                    }
-                }
-                None => {
-                    for twin in self.ask_for_twins(device).await {
-                        self.identities.learn(twin.device, &twin.name, &twin.kind, &catalog, self.filter);
-                    }
-                }
+        // A replica here that is behind the entries does not know all that they are about.
+        let replica = self.city.cluster().shard(self.shard);
+        let view = replica.map(|replica| replica.view()).filter(|view| view.applied >= through);
+        let mut streams = StreamDevices::new();
+        for stream in entries.iter().flat_map(|entry| streams_of(&entry.facts)) {
+            if !streams.contains_key(stream) {
+                let devices = match &view {
+                    Some(view) => devices_of_stream(&view.state, stream),
+                    None => self.ask_for_stream(stream).await?,
+                };
+                streams.insert(stream.to_vec(), devices);
             }
         }
+        let named = entries.iter().flat_map(|entry| devices_of(&entry.facts));
+        let named = named.chain(streams.values().flatten().copied());
+        let mut unknown: BTreeSet<u32> = named.filter(|device| !self.identities.knows(*device)).collect();
+        if let Some(view) = &view {
+            for device in unknown {
+                if let Some((name, kind)) = view.state.identity(DeviceNumber(device)) {
+                    self.identities.learn(device, name, kind, &catalog, self.filter);
+                }
+            }
+            return Ok(streams);
+        }
+        while let Some(first) = unknown.first().copied() {
+            for twin in self.ask_for_devices(&unknown).await? {
+                self.identities.learn(twin.device, &twin.name, &twin.kind, &catalog, self.filter);
+                unknown.remove(&twin.device);
+            }
+            if unknown.contains(&first) {
+                let text = format!("{}: the replica that answered does not know device {first}", self.shard);
+                return Err(Failure::new(FailureReason::NotLeader, text));
+            }
+        }
+        Ok(streams)
     }
 
-    async fn ask_for_twins(&self, from_device: u32) -> Vec<message::Twin> {
+    /// Some of `devices`, the first of them if the replica that answers has heard of it.
+    async fn ask_for_devices(&self, devices: &BTreeSet<u32>) -> Result<Vec<message::Twin>, Failure> {
         let list = message::ListTwins {
-            from_device,
-            limit: IDENTITIES_MAX,
+            devices: devices.iter().copied().take(IDENTITIES_MAX).collect(),
+            from_device: devices.first().copied().unwrap_or_default(),
+            limit: u32::try_from(IDENTITIES_MAX).expect("a small constant"),
             consistency: Some(message::Consistency { staleness_max_ms: IDENTITY_STALENESS_MAX_MS }),
             ..message::ListTwins::default()
         };
-        let context = CallContext { deadline: IDENTITY_DEADLINE, ..CallContext::default() };
-        match ask::try_ask(self.city, self.shard, shard_request::Request::ListTwins(list), context).await {
-            Ok(Reply::TwinsListed(listed)) => listed.twins,
-            Ok(_) | Err(_) => Vec::new(),
+        match self.ask(shard_request::Request::ListTwins(list)).await? {
+            Reply::TwinsListed(listed) => Ok(listed.twins),
+            _ => Err(self.unexpected()),
         }
     }
 
-    /// The devices of the streams in `entries`, from another replica. A stream that none knows has none.
-    async fn ask_for_streams(&self, entries: &[FeedEntry]) -> BTreeMap<Vec<u8>, Vec<u32>> {
-        let mut devices = BTreeMap::new();
-        for stream in entries.iter().flat_map(|entry| streams_of(&entry.facts)) {
-            if devices.contains_key(stream) {
-                continue;
-            }
-            let read = message::ReadStream { stream: stream.to_vec().into() };
-            let context = CallContext { deadline: IDENTITY_DEADLINE, ..CallContext::default() };
-            if let Ok(Reply::StreamRead(read)) =
-                ask::try_ask(self.city, self.shard, shard_request::Request::ReadStream(read), context).await
-            {
-                devices.insert(stream.to_vec(), read.devices);
-            }
+    /// The devices of a stream. One that its shard does not know has none.
+    async fn ask_for_stream(&self, stream: &[u8]) -> Result<Vec<u32>, Failure> {
+        let read = message::ReadStream { stream: stream.to_vec().into() };
+        match self.ask(shard_request::Request::ReadStream(read)).await? {
+            Reply::StreamRead(read) => Ok(read.devices),
+            _ => Err(self.unexpected()),
         }
-        devices
+    }
+
+    async fn ask(&self, request: shard_request::Request) -> Result<Reply, Failure> {
+        let context = CallContext { deadline: IDENTITY_DEADLINE, ..CallContext::default() };
+        ask::try_ask(self.city, self.shard, request, context).await
+    }
+
+    fn unexpected(&self) -> Failure {
+        Failure::new(FailureReason::Unknown, format!("{} gave an answer of another request", self.shard))
     }
 
     fn bare_message(&self) -> FeedMessage {
@@ -228,10 +261,15 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn devices_of_stream(state: &ShardState, stream: &[u8]) -> Vec<u32> {
+    let stream = StreamId::from_message(stream).and_then(|id| state.stream(id));
+    stream.map_or_else(Vec::new, |stream| stream.devices.iter().map(|device| device.0).collect())
+}
+
 /// The cursor with which `begin` means to go on.
 pub(crate) async fn begin(city: &City, shard: ShardId, begin: Begin) -> Result<Cursor, ReaderEnd> {
     match begin {
-        Begin::Behind(cursor) => Ok(cursor),
+        Begin::Behind(cursor) => checked(city, shard, cursor).await,
         Begin::FirstKept => first_kept(city, shard).await,
         Begin::End => {
             let replica = city.cluster().shard(shard);
@@ -241,6 +279,23 @@ pub(crate) async fn begin(city: &City, shard: ShardId, begin: Begin) -> Result<C
                 None => bounds(city, shard).await?.applied,
             }))
         }
+    }
+}
+
+/// The cursor, unless its shard certainly has not come so far, as when it was restored from an older state.
+async fn checked(city: &City, shard: ShardId, cursor: Cursor) -> Result<Cursor, ReaderEnd> {
+    if city.view(shard).is_some_and(|view| cursor.index <= view.applied) {
+        return Ok(cursor);
+    }
+    // A replica may lag behind what the caller has seen at another one; a leader that is confirmed has it all.
+    let list = message::ListTwins { devices: vec![0], limit: 1, ..message::ListTwins::default() };
+    let context = CallContext { deadline: BOUNDS_DEADLINE, ..CallContext::default() };
+    match ask::try_ask(city, shard, shard_request::Request::ListTwins(list), context).await {
+        Ok(Reply::TwinsListed(message::TwinsListed { applied: end @ 1.., .. })) if end < cursor.index.0 => {
+            Err(ReaderEnd::Ahead { shard, cursor: cursor.index, end: LogIndex(end) })
+        }
+        // Nobody can tell for the moment. What is ahead finds no replica to read from.
+        Ok(_) | Err(_) => Ok(cursor),
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use kvarter_actors::message::{self, fact::Fact as Logged};
 use kvarter_actors::{AttributeNumber, Catalog, DeviceNumber, FeedEntry, ReadingMark, ValueRef};
 use kvarter_api::v1::{self, FeedMessage, fact};
+use kvarter_api::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use kvarter_cluster::{LogIndex, ShardId};
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::cursor::Cursor;
 use super::filter::Filter;
@@ -113,6 +115,26 @@ fn large_entries_come_in_several_messages() {
     let (messages, _) = translate(&entries, Cursor::default(), &Filter::default());
     assert_eq!(messages.iter().map(|message| message.facts.len()).collect::<Vec<_>>(), [2_000, 2_000, 1_000]);
     assert_eq!(messages[0].next.map(|next| (next.index, next.ordinal)), Some((5, 1_999)));
+}
+
+#[test]
+fn the_end_of_a_stream_with_very_many_devices_fits_into_an_answer() {
+    const DEVICES: u32 = 200_000;
+    let catalog = Catalog::built_in();
+    let filter = Filter::default();
+    let mut identities = Identities::default();
+    for device in 0..DEVICES {
+        identities.learn(device, &format!("district-of-meters/meter-{device:020}"), "luminaire", &catalog, &filter);
+    }
+    let stream_devices = |_: &[u8]| (0..DEVICES).collect();
+    let lookup = Lookup { shard: SHARD, filter: &filter, catalog: &catalog, stream_devices: &stream_devices };
+    let mut translation = Translation::new(lookup, &mut identities, Cursor::default());
+    translation.add(&entry(2, vec![Logged::StreamClosed(message::StreamClosed::default())]));
+    let (messages, _) = translation.finish();
+    let [message] = messages.as_slice() else { unreachable!("facts of one ordinal stay together") };
+    assert_eq!(message.facts.len(), DEVICES as usize);
+    let bytes = message.encoded_len();
+    assert!((REQUEST_BYTES_MAX..ANSWER_BYTES_MAX).contains(&bytes), "{bytes} bytes");
 }
 
 #[test]

@@ -214,7 +214,9 @@ impl Stream {
 
     fn check_batch(&self, batch: &ReadingBatch) -> Result<(), Ended> {
         let expected = self.sequence + 1;
-        let is_next = if self.is_resumed { batch.sequence >= expected } else { batch.sequence == expected };
+        // The highest number of all is left out: none would be next.
+        let after_resume = expected..u64::MAX;
+        let is_next = if self.is_resumed { after_resume.contains(&batch.sequence) } else { batch.sequence == expected };
         if !is_next {
             let problem = format!("{} where {expected} is next", batch.sequence);
             return Err(Ended::Misuse { field: "readings.sequence", problem });

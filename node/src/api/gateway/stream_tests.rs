@@ -440,3 +440,10 @@ fn acknowledgements_of_commands_wait_for_their_devices_and_are_repeated() {
     assert_eq!(acknowledged[..], [expected.clone(), expected]);
     assert!(world.stream.is_idle());
 }
+
+#[test]
+fn the_highest_sequence_of_all_is_refused_since_none_would_be_next() {
+    let mut stream = Stream::new(identity(), true);
+    let last = ReadingBatch { sequence: u64::MAX, ..batch(1, &[0]) };
+    assert!(matches!(stream.readings(&last), Err(Ended::Misuse { field: "readings.sequence", .. })));
+}

@@ -2,6 +2,7 @@
 
 use kvarter_actors::message::{self, shard_reply::Reply, shard_request};
 use kvarter_actors::{CallContext, Catalog, City, DeviceNumber, DistrictName};
+use kvarter_api::ANSWER_BYTES_MAX;
 use kvarter_api::v1::{ListTwinsRequest, ListTwinsResponse, ReadConsistency, TwinFilter};
 use kvarter_cluster::ShardId;
 use prost::Message as _;
@@ -15,6 +16,8 @@ use crate::api::{ask, name, route, status};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1_000;
+/// A page is closed when its twins are so long, bytes: far below what an answer may be.
+const PAGE_BYTES_MAX: usize = ANSWER_BYTES_MAX / 4;
 
 /// What is listed.
 #[derive(Clone, Debug)]
@@ -75,8 +78,8 @@ pub(crate) struct Page {
     pub(crate) age_ms: u32,
 }
 
-/// The page of `selection` that begins at `page_token`. It is shorter than `size` only when it is the last one, or most of the
-/// caller's time is over.
+/// The page of `selection` that begins at `page_token`. It is shorter than `size` only when it is the last one, its twins are
+/// long, or most of the caller's time is over.
 pub(crate) async fn page(
     city: &City,
     selection: &Selection,
@@ -89,15 +92,17 @@ pub(crate) async fn page(
     let mut walk = Walk::new(digest, selection.shards(city).await?, begin)?;
     let begun = Instant::now();
     let (until, enough) = (begun + context.deadline, begun + context.deadline / 2);
+    let mut bytes = 0;
     let mut page = Page { twins: Vec::new(), next_page_token: String::new(), age_ms: 0 };
     while let Some(PageToken { shard, device, .. }) = walk.next {
         let limit = size.saturating_sub(u32::try_from(page.twins.len()).unwrap_or(u32::MAX));
-        if limit == 0 || Instant::now() > enough {
+        if limit == 0 || bytes > PAGE_BYTES_MAX || Instant::now() > enough {
             break;
         }
         let ask = message::ListTwins { from_device: device.0, limit, ..selection.request() };
         let context = CallContext { deadline: until.saturating_duration_since(Instant::now()), ..context.clone() };
         let listed = list_in(city, shard, ask, context).await?;
+        bytes += listed.encoded_len();
         page.age_ms = page.age_ms.max(listed.age_ms);
         page.twins.extend(listed.twins);
         walk.advance(listed.next_device.map(DeviceNumber));

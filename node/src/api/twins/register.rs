@@ -107,7 +107,7 @@ async fn register_groups(
 /// A shard that certainly did not apply its group says nothing about the groups of other shards.
 fn perhaps_elsewhere(failure: Failure, is_split: bool) -> Failure {
     match failure.reason() {
-        FailureReason::NotLeader if is_split => Failure { reason: FailureReason::Unknown.into(), ..failure },
+        FailureReason::NotLeader | FailureReason::Overloaded | FailureReason::DiskFull if is_split => Failure { reason: FailureReason::Unknown.into(), ..failure },
         _ => failure,
     }
 }
@@ -118,8 +118,10 @@ mod tests {
 
     #[test]
     fn a_batch_over_several_shards_is_never_certainly_not_applied() {
-        let failure = || Failure { reason: FailureReason::NotLeader.into(), ..Failure::default() };
-        assert_eq!(perhaps_elsewhere(failure(), true).reason(), FailureReason::Unknown);
-        assert_eq!(perhaps_elsewhere(failure(), false).reason(), FailureReason::NotLeader);
+        for reason in [FailureReason::NotLeader, FailureReason::Overloaded, FailureReason::DiskFull] {
+            let failure = || Failure { reason: reason.into(), ..Failure::default() };
+            assert_eq!(perhaps_elsewhere(failure(), true).reason(), FailureReason::Unknown);
+            assert_eq!(perhaps_elsewhere(failure(), false).reason(), reason);
+        }
     }
 }
