@@ -107,9 +107,10 @@ impl ShardState {
         })
     }
 
-    /// Devices whose actors have something to do; what a new leader activates.
+    /// Connected devices whose actors have something to do; what a new leader activates.
     pub fn live_devices(&self) -> impl Iterator<Item = DeviceNumber> {
-        self.devices(DeviceNumber(0)).filter(|twin| twin.has_work()).map(TwinRef::number)
+        let devices = self.devices(DeviceNumber(0));
+        devices.filter(|twin| twin.connectivity().0 && twin.has_work()).map(TwinRef::number)
     }
 
     pub fn stream(&self, id: StreamId) -> Option<&Stream> {

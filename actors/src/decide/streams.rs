@@ -14,6 +14,9 @@ const CLIENT_BYTES_MAX: usize = 256;
 /// An open stream that is opened again makes a fact only when it was not used for so long: it keeps it from expiring.
 const REFRESH_US: i64 = 60 * 1_000_000;
 
+/// How far the clock of the node that issued a stream may run ahead of the shard's. Later times are of no clock that is right.
+const ISSUED_AHEAD_MAX_US: i64 = 10 * 60 * 1_000_000;
+
 impl Decider<'_> {
     pub(super) fn open_stream(&mut self, request: &message::OpenStream) -> Result<Reply, Failure> {
         let id = stream_id(&request.stream)?;
@@ -29,7 +32,7 @@ impl Decider<'_> {
                 let is_here = stream.is_open && stream.node.0 == request.node;
                 (stream.totals, is_here && self.now.0.saturating_sub(stream.used_us) < REFRESH_US)
             }
-            None if request.issued_us <= self.scratch.streams_expired_us() || is_of_no_clock(request.issued_us) => {
+            None if self.has_expired(request.issued_us) => {
                 let text = format!("stream {id} has expired; open a new one");
                 return Err(Failure::new(FailureReason::StreamExpired, text));
             }
@@ -49,11 +52,24 @@ impl Decider<'_> {
                 stream: request.stream.clone(),
                 client: request.client.clone(),
                 node: request.node,
-                issued_us: request.issued_us,
+                issued_us: request.issued_us.min(self.now.0.saturating_add(ISSUED_AHEAD_MAX_US)),
             }));
             self.activate_attached(id);
         }
         Ok(Reply::StreamOpened(totals))
+    }
+
+    /// Whether a stream that the shard does not know is one that expired here, or may be.
+    fn has_expired(&self, issued_us: i64) -> bool {
+        let expired_us = self.scratch.streams_expired_us();
+        // No stream that has expired was issued in the future: believing it would close the shard until then. Those that did
+        // expire were issued before they were old enough.
+        let horizon_us = if expired_us > self.now.0 {
+            self.now.0.saturating_sub(i64::try_from(self.limits.stream_age_max.as_micros()).unwrap_or(i64::MAX))
+        } else {
+            expired_us
+        };
+        issued_us <= horizon_us || is_of_no_clock(issued_us)
     }
 
     /// Devices that waited for their stream may be reached again.

@@ -116,7 +116,8 @@ impl DeviceState {
             self.attempts.values_mut().for_each(|attempts| attempts.due_us = 0);
         }
         let is_connected = outlook.session.is_some();
-        self.is_idle = outlook.commands.is_empty() && (outlook.desired.is_empty() || !is_connected);
+        // Opening its stream and attaching it bring the actor back.
+        self.is_idle = !is_connected || (outlook.commands.is_empty() && outlook.desired.is_empty());
         let mut before = std::mem::take(&mut self.attempts);
         let mut deliveries = Vec::new();
         for command in outlook.commands.into_iter().filter(|command| command.deadline_us > moment.now.0) {

@@ -104,6 +104,8 @@ fn desired_attributes_change_only_on_the_expected_version() {
     assert_eq!(same, message::DesiredPatched { version: 2, position: None });
     let twin = shard.state.device_named("a/lamp-0").unwrap();
     assert!(twin.has_work());
+    assert_eq!(shard.state.live_devices().count(), 0, "nothing can be done before it is connected");
+    shard.ask(attach(1, &["a/lamp-0"]));
     assert_eq!(shard.state.live_devices().collect::<Vec<_>>(), [DeviceNumber(0)]);
     shard.submit(&[(0, 1, 0, ValueRef::Number(40.0))]);
     assert!(!shard.state.device_named("a/lamp-0").unwrap().has_work());

@@ -85,6 +85,52 @@ fn a_ticket_of_1970_has_expired_also_where_no_stream_ever_did() {
     }
 }
 
+fn open_issued(stream: u128, issued_us: i64) -> Request {
+    let stream = StreamId(stream).to_message();
+    Request::OpenStream(message::OpenStream { stream, client: "gateway".into(), node: 1, issued_us })
+}
+
+#[test]
+fn a_ticket_from_the_future_closes_the_shard_to_nobody() {
+    let mut shard = Shard::with_lamps(1);
+    shard.ask(open_issued(2, i64::MAX));
+    expire(&mut shard);
+    assert!(shard.state.stream(StreamId(2)).is_none());
+    assert!(shard.state.streams_expired_us() <= shard.now.0);
+    let now_us = shard.now.0;
+    assert_eq!(totals_of(&shard.ask(open_issued(3, now_us))), message::StreamTotals::default());
+    // What had expired by then still has.
+    assert_eq!(shard.refusal(open_issued(4, NOW_US)).reason(), FailureReason::StreamExpired);
+}
+
+#[test]
+fn a_shard_that_was_closed_by_a_ticket_from_the_future_is_open_again() {
+    let mut shard = Shard::with_lamps(1);
+    // As programs wrote it that took any time of issue.
+    let opened = message::StreamOpened {
+        stream: StreamId(2).to_message(),
+        client: "gateway".into(),
+        node: 1,
+        issued_us: i64::MAX,
+    };
+    shard.commit(|decider| decider.push(fact::Fact::StreamOpened(opened)));
+    expire(&mut shard);
+    assert_eq!(shard.state.streams_expired_us(), i64::MAX);
+    let age_us = i64::try_from(shard.limits.stream_age_max.as_micros()).unwrap();
+    let now_us = shard.now.0;
+    assert_eq!(shard.refusal(open_issued(3, now_us - age_us)).reason(), FailureReason::StreamExpired);
+    assert!(matches!(shard.ask(open_issued(3, now_us - age_us + 1)), Reply::StreamOpened(_)));
+}
+
+#[test]
+fn a_stream_of_a_node_whose_clock_is_a_little_ahead_is_known_as_expired() {
+    let mut shard = Shard::with_lamps(1);
+    let ticket_us = NOW_US + 400_000;
+    shard.ask(open_issued(2, ticket_us));
+    expire(&mut shard);
+    assert_eq!(shard.refusal(open_issued(2, ticket_us)).reason(), FailureReason::StreamExpired);
+}
+
 #[test]
 fn a_device_belongs_to_the_stream_that_attached_it_last() {
     let mut shard = Shard::with_lamps(2);

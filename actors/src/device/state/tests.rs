@@ -75,6 +75,15 @@ fn nothing_to_deliver_is_idle() {
     assert!(device.step(outlook(session(1), &[]), at(1)).is_idle);
 }
 
+#[test]
+fn a_device_that_is_not_connected_is_idle_whatever_waits_for_it() {
+    let mut device = DeviceState::default();
+    let open = [command("a", 100 * SECOND_US)];
+    assert!(device.step(outlook(None, &open), at(0)).is_idle);
+    assert!(!device.step(outlook(session(1), &open), at(1)).is_idle);
+    assert!(device.step(outlook(None, &open), at(2)).is_idle);
+}
+
 proptest! {
     #[test]
     fn no_command_is_delivered_without_session_or_past_its_deadline(
