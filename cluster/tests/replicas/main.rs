@@ -79,6 +79,24 @@ async fn a_feed_has_every_entry_in_order_from_any_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_that_is_read_while_it_is_written_has_every_entry_once() {
+    let mut fleet = Fleet::new(1, 1);
+    fleet.start(1).await;
+    let mut reader = fleet.shard(1, SHARD).feed(LogIndex(0));
+    let reading = tokio::spawn(async move {
+        let mut read = Vec::new();
+        while read.len() < 20_000 {
+            read.extend(reader.next(256).await.unwrap().into_iter().map(|entry| entry.entry.to_string()));
+        }
+        read
+    });
+    for round in 0..20 {
+        fleet.propose_many(SHARD, 1_000, &round.to_string()).await;
+    }
+    assert_eq!(reading.await.unwrap(), fleet.notes(1, SHARD));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proposal_in_another_leadership_is_certainly_not_applied() {
     let mut fleet = Fleet::new(1, 1);
     fleet.start(1).await;
