@@ -146,6 +146,12 @@ async fn peers_answer_calls_and_leaders_leave_a_draining_node() {
     assert_eq!(answer.await.unwrap().as_ref(), b"node-1 said ping");
     fleet.node(1).transfer_leaders(Duration::from_secs(10)).await;
     assert!((1..=3).all(|shard| !fleet.leads(1, ShardId(shard))));
+    eventually("nobody will hand a leadership back", || {
+        (2..=3).all(|node| fleet.node(node).is_drained(kvarter_cluster::NodeId(1)))
+    })
+    .await;
+    fleet.node(1).set_drained(false);
+    assert!(fleet.node(1).is_drained(kvarter_cluster::NodeId(1)), "a node that is about to end takes none back");
     for shard in 1..=3 {
         fleet.propose(ShardId(shard), "still there").await;
     }
