@@ -312,7 +312,7 @@ impl<S: StateMachine> Cluster<S> {
     /// process ends. Replicas stay.
     pub fn set_drained(&self, is_drained: bool) {
         tracing::info!(is_drained, "whether this node is drained was changed");
-        self.core.peers.set_drained(is_drained);
+        self.core.peers.set_drained(is_drained || self.core.draining.is_cancelled());
     }
 
     /// Whether `node` is drained, as it said last.
@@ -332,9 +332,12 @@ impl<S: StateMachine> Cluster<S> {
         true
     }
 
-    /// Hands all leaderships to other replicas, and takes none back. Returns when done or after `deadline`.
+    /// Hands all leaderships to other replicas, and takes none back. Returns when done, and known to the others, or after
+    /// `deadline`.
     pub async fn transfer_leaders(&self, deadline: Duration) {
         self.core.draining.cancel();
+        self.core.peers.set_drained(true);
+        self.core.peers.set_fit(false);
         if tokio::time::timeout(deadline, upkeep::give_up_leaders(&self.core)).await.is_err() {
             tracing::warn!("some leaderships could not be handed over in time");
         }

@@ -115,6 +115,8 @@ struct Known {
     is_unfit: AtomicBool,
     /// It said that this is because it is drained.
     is_drained: AtomicBool,
+    /// It was last told that this node should lead nothing.
+    knows_unfit: AtomicBool,
     /// The groups that it led when it last told.
     led: Mutex<BTreeMap<ShardId, Term>>,
     /// The cluster version that its program knows; zero before it told.
@@ -178,6 +180,7 @@ impl Peers {
             ahead_us: Mutex::new(None),
             is_unfit: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
+            knows_unfit: AtomicBool::new(false),
             led: Mutex::default(),
             version: AtomicU32::new(0),
         };
@@ -303,6 +306,12 @@ impl Peers {
         self.is_unfit.store(!is_fit, Ordering::Relaxed);
     }
 
+    /// Whether all that answer have been told that this node should lead nothing, so that none hands it a leadership.
+    pub(crate) fn know_unfit(&self) -> bool {
+        let known = self.known.read();
+        known.values().filter(|peer| peer.is_reachable()).all(|peer| peer.knows_unfit.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn heard_from(&self, node: NodeId) {
         if let Some(peer) = self.known.read().get(&node) {
             *peer.answered.lock() = Some(Instant::now());
@@ -370,6 +379,15 @@ impl Peers {
             return Err(refused(format!("{from} came back with another disk: it must join under a new id")));
         }
         Ok(from)
+    }
+
+    /// Who this node is, as it is told to `node`, who asks.
+    pub(crate) fn identity_for(&self, node: NodeId) -> wire::Identity {
+        let identity = self.identity();
+        if let Some(peer) = self.known.read().get(&node) {
+            peer.knows_unfit.store(identity.unfit, Ordering::Relaxed);
+        }
+        identity
     }
 
     pub(crate) fn identity(&self) -> wire::Identity {

@@ -156,16 +156,18 @@ impl<S: StateMachine> Replica<S> {
         if after < recent.after {
             return None;
         }
-        let start = recent.entries.partition_point(|(index, _, _)| *index <= after);
+        // One that is being applied may be there before its index is published: it belongs to the next answer.
+        let applied = *self.applied.borrow();
+        let behind = |upto: LogIndex| recent.entries.partition_point(|(index, _, _)| *index <= upto);
         let entries: Vec<_> = recent
             .entries
-            .range(start..)
+            .range(behind(after)..behind(applied.max(after)))
             .take(entries_max)
             .map(|(index, entry, _)| (*index, Arc::clone(entry)))
             .collect();
         let through = match entries.last() {
             Some((index, _)) if entries.len() == entries_max => *index,
-            _ => *self.applied.borrow(),
+            _ => applied,
         };
         Some((entries, through.max(after)))
     }
@@ -332,3 +334,6 @@ impl<S: StateMachine> RaftStateMachine<Types> for ReplicaStore<S> {
         Ok(Some(position.snapshot(state)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ impl StateMachine for Payloads {
     }
 }
 
-fn disk() -> Arc<dyn Storage> {
+pub(crate) fn disk() -> Arc<dyn Storage> {
     Ports::system().storage
 }
 
@@ -115,14 +115,14 @@ async fn each_synced_round_is_told_with_its_time() {
     log.close().await;
 }
 
-fn entry(term: u64, index: u64, payload: &'static [u8]) -> Entry {
+pub(crate) fn entry(term: u64, index: u64, payload: &'static [u8]) -> Entry {
     Entry {
         log_id: LogId::new(LeaderId { term, node_id: 1 }, index),
         payload: openraft::EntryPayload::Normal(Payload(Bytes::from_static(payload))),
     }
 }
 
-async fn append(log: &mut GroupLog, entries: Vec<Entry>) {
+pub(crate) async fn append(log: &mut GroupLog, entries: Vec<Entry>) {
     let (done, durable) = Types::oneshot();
     log.append(entries, IOFlushed::signal(done)).await.unwrap();
     durable.await.unwrap().unwrap();

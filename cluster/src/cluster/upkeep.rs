@@ -22,6 +22,8 @@ const SPREAD_INTERVAL: Duration = Duration::from_secs(2);
 /// So many times as long as anything else is kept what a reader of the state still needs.
 const READERS_WAIT: u32 = 2;
 const CLOCK_INTERVAL: Duration = Duration::from_millis(500);
+/// Who answers asks twice a second, who is gone need not be waited for.
+const UNFIT_KNOWN_MAX: Duration = Duration::from_secs(1);
 /// A preferred leader takes over only when it lacks fewer entries than this.
 const TRANSFER_LAG_MAX: u64 = 16;
 
@@ -209,9 +211,11 @@ async fn follow_on_a_wrong_clock<S: StateMachine>(core: Arc<Core<S>>) {
     }
 }
 
-/// Hands every leadership of this node to the reachable replica that lacks least; ends when none is left.
+/// Hands every leadership of this node to the reachable replica that lacks least; ends when none is left, and the others know that
+/// they are to give none back.
 pub(super) async fn give_up_leaders<S: StateMachine>(core: &Core<S>) {
-    while give_up_leaders_once(core).await {
+    let begun = Instant::now();
+    while give_up_leaders_once(core).await || !core.peers.know_unfit() && begun.elapsed() < UNFIT_KNOWN_MAX {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -208,7 +208,7 @@ impl Peer for PeerService {
         let groups = self.groups.read();
         let led = groups.iter().filter_map(|(shard, group)| Some((shard, group.led_term()?)));
         let led = led.map(|(shard, term)| wire::LedShard { shard: shard.0, term: term.0 }).collect();
-        Ok(Response::new(wire::Identity { led, ..self.peers.identity() }))
+        Ok(Response::new(wire::Identity { led, ..self.peers.identity_for(from) }))
     }
 
     async fn append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Result<Response<Appends>, Status> {

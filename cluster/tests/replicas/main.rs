@@ -79,6 +79,24 @@ async fn a_feed_has_every_entry_in_order_from_any_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_that_is_read_while_it_is_written_has_every_entry_once() {
+    let mut fleet = Fleet::new(1, 1);
+    fleet.start(1).await;
+    let mut reader = fleet.shard(1, SHARD).feed(LogIndex(0));
+    let reading = tokio::spawn(async move {
+        let mut read = Vec::new();
+        while read.len() < 20_000 {
+            read.extend(reader.next(256).await.unwrap().into_iter().map(|entry| entry.entry.to_string()));
+        }
+        read
+    });
+    for round in 0..20 {
+        fleet.propose_many(SHARD, 1_000, &round.to_string()).await;
+    }
+    assert_eq!(reading.await.unwrap(), fleet.notes(1, SHARD));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proposal_in_another_leadership_is_certainly_not_applied() {
     let mut fleet = Fleet::new(1, 1);
     fleet.start(1).await;
@@ -128,6 +146,12 @@ async fn peers_answer_calls_and_leaders_leave_a_draining_node() {
     assert_eq!(answer.await.unwrap().as_ref(), b"node-1 said ping");
     fleet.node(1).transfer_leaders(Duration::from_secs(10)).await;
     assert!((1..=3).all(|shard| !fleet.leads(1, ShardId(shard))));
+    eventually("nobody will hand a leadership back", || {
+        (2..=3).all(|node| fleet.node(node).is_drained(kvarter_cluster::NodeId(1)))
+    })
+    .await;
+    fleet.node(1).set_drained(false);
+    assert!(fleet.node(1).is_drained(kvarter_cluster::NodeId(1)), "a node that is about to end takes none back");
     for shard in 1..=3 {
         fleet.propose(ShardId(shard), "still there").await;
     }
