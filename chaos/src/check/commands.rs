@@ -13,7 +13,7 @@ use super::{FeedPosition, Violation, Violations};
 /// How far a node's clock, and a device's, may be from the time, microseconds.
 pub const CLOCK_BOUND_US: i64 = 500_000;
 
-/// States of a command, in the order in which it passes them; the last three are ends.
+/// States of a command, in the order in which it passes them; those from `Succeeded` on are ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiptState {

@@ -30,7 +30,7 @@ const FREEZE_PROOF: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    #[error("node {node} has no disk of its own in {}; `kvarter-chaos disks make` makes one before the cluster's first start", data.display())]
+    #[error("node {node} has no disk of its own in {}; `kvarter-chaos stage make` makes one before the cluster's first start", data.display())]
     NotMounted { node: u64, data: PathBuf },
     #[error("{} holds data, which a disk would hide; choose another directory", directory.display())]
     DirectoryInUse { directory: PathBuf },

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use kvarter_actors::message::{Failure, FailureReason};
+use kvarter_api::ERROR_DOMAIN;
+use kvarter_api::v1::ErrorReason;
 use kvarter_cluster::ShardId;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-
-const DOMAIN: &str = "kvarter";
 
 /// When an overloaded shard did not say when to try again.
 const RETRY_DELAY_DEFAULT: Duration = Duration::from_millis(100);
@@ -20,25 +20,24 @@ const RETRY_DELAY_DEFAULT: Duration = Duration::from_millis(100);
 /// The status that tells a caller about `failure`.
 pub(crate) fn of_failure(failure: &Failure) -> Status {
     let reason = failure.reason();
-    let (code, name) = match reason {
+    let (code, public) = match reason {
         // A reason that this version does not know: nothing may be concluded from it.
-        FailureReason::Unspecified => (Code::Unknown, "OUTCOME_UNKNOWN"),
-        FailureReason::NotLeader => (Code::Unavailable, "NOT_LEADER"),
-        FailureReason::Unknown => (Code::DeadlineExceeded, "OUTCOME_UNKNOWN"),
-        FailureReason::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
-        FailureReason::DiskFull => (Code::ResourceExhausted, "DISK_FULL"),
-        FailureReason::NotFound => (Code::NotFound, "NOT_FOUND"),
-        FailureReason::Invalid => (Code::InvalidArgument, "INVALID"),
-        FailureReason::Conflict => (Code::Aborted, "VERSION_CONFLICT"),
-        FailureReason::StreamExpired => (Code::FailedPrecondition, "STREAM_EXPIRED"),
-        FailureReason::Forbidden => (Code::PermissionDenied, "FORBIDDEN"),
-        FailureReason::SequenceGap => (Code::Aborted, "SEQUENCE_GAP"),
-        FailureReason::AlreadyAccepted => (Code::AlreadyExists, "ALREADY_ACCEPTED"),
-        FailureReason::Limit => (Code::FailedPrecondition, "LIMIT"),
-        FailureReason::Gone => (Code::OutOfRange, "GONE"),
-        FailureReason::Defect => (Code::Internal, "DEFECT"),
+        FailureReason::Unspecified => (Code::Unknown, ErrorReason::OutcomeUnknown),
+        FailureReason::NotLeader => (Code::Unavailable, ErrorReason::NotLeader),
+        FailureReason::Unknown => (Code::DeadlineExceeded, ErrorReason::OutcomeUnknown),
+        FailureReason::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        FailureReason::DiskFull => (Code::ResourceExhausted, ErrorReason::DiskFull),
+        FailureReason::NotFound => (Code::NotFound, ErrorReason::NotFound),
+        FailureReason::Invalid => (Code::InvalidArgument, ErrorReason::Invalid),
+        FailureReason::Conflict => (Code::Aborted, ErrorReason::VersionConflict),
+        FailureReason::StreamExpired => (Code::FailedPrecondition, ErrorReason::StreamExpired),
+        FailureReason::Forbidden => (Code::PermissionDenied, ErrorReason::Forbidden),
+        FailureReason::SequenceGap | FailureReason::AlreadyAccepted => (Code::Aborted, ErrorReason::SequenceGap),
+        FailureReason::Limit => (Code::FailedPrecondition, ErrorReason::Limit),
+        FailureReason::Gone => (Code::OutOfRange, ErrorReason::Gone),
+        FailureReason::Defect => (Code::Internal, ErrorReason::Defect),
     };
-    let mut details = details(name);
+    let mut details = details(public);
     if matches!(reason, FailureReason::Overloaded | FailureReason::DiskFull) {
         let delay = match failure.retry_after_ms {
             0 => RETRY_DELAY_DEFAULT,
@@ -56,76 +55,76 @@ pub(crate) fn of_failure(failure: &Failure) -> Status {
 pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Status {
     let (field, problem) = (field.into(), problem.into());
     let message = format!("{field}: {problem}");
-    let mut details = details("INVALID");
+    let mut details = details(ErrorReason::Invalid);
     details.add_bad_request_violation(field, problem);
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
 /// Something that the request names does not exist.
 pub(crate) fn not_found(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::NotFound, message, details("NOT_FOUND"))
+    Status::with_error_details(Code::NotFound, message, details(ErrorReason::NotFound))
 }
 
 /// The caller showed no certificate that names it.
 pub(crate) fn unauthenticated(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::Unauthenticated, message, details("UNAUTHENTICATED"))
+    Status::with_error_details(Code::Unauthenticated, message, details(ErrorReason::Unauthenticated))
 }
 
 /// The cluster can not do without the node that the caller wants to remove.
 pub(crate) fn limit(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::FailedPrecondition, message, details("LIMIT"))
+    Status::with_error_details(Code::FailedPrecondition, message, details(ErrorReason::Limit))
 }
 
 /// Nobody can be asked to change the cluster; nothing was changed.
 pub(crate) fn not_leader(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::Unavailable, message, details("NOT_LEADER"))
+    Status::with_error_details(Code::Unavailable, message, details(ErrorReason::NotLeader))
 }
 
 /// Whether the cluster is changed is not known.
 pub(crate) fn unknown(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::DeadlineExceeded, message, details("OUTCOME_UNKNOWN"))
+    Status::with_error_details(Code::DeadlineExceeded, message, details(ErrorReason::OutcomeUnknown))
 }
 
 /// What the caller asks for belongs to someone else.
 pub(crate) fn forbidden(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::PermissionDenied, message, details("FORBIDDEN"))
+    Status::with_error_details(Code::PermissionDenied, message, details(ErrorReason::Forbidden))
 }
 
 /// This node takes no new work; another one does.
 pub(crate) fn draining() -> Status {
-    Status::with_error_details(Code::Unavailable, "the node is draining, use another one", details("DRAINING"))
+    Status::with_error_details(Code::Unavailable, "the node is draining, use another one", details(ErrorReason::Draining))
 }
 
 /// A stream that ends because its node stops; it can be resumed elsewhere.
 pub(crate) fn stopping() -> Status {
-    Status::with_error_details(Code::Unavailable, "the node is stopping, resume on another one", details("STOPPING"))
+    Status::with_error_details(Code::Unavailable, "the node is stopping, resume on another one", details(ErrorReason::Stopping))
 }
 
 /// Another connection of the same stream took its place.
 pub(crate) fn superseded() -> Status {
     let message = "the stream was resumed on another connection";
-    Status::with_error_details(Code::Aborted, message, details("SUPERSEDED"))
+    Status::with_error_details(Code::Aborted, message, details(ErrorReason::Superseded))
 }
 
 /// A subscriber that did not read in time; the `next` of its last message is its cursor.
 pub(crate) fn too_slow() -> Status {
     let message = "the subscriber reads too slowly, resume from the `next` of each shard's last message";
-    Status::with_error_details(Code::Aborted, message, details("TOO_SLOW"))
+    Status::with_error_details(Code::Aborted, message, details(ErrorReason::TooSlow))
 }
 
 /// Only the replicas of the shard know this, and none told this node in time.
 pub(crate) fn no_replica(shard: ShardId) -> Status {
     let message = format!("no replica of {shard} answers this node: see ClusterAdmin.GetClusterStatus");
-    Status::with_error_details(Code::Unavailable, message, details("NO_REPLICA"))
+    Status::with_error_details(Code::Unavailable, message, details(ErrorReason::NoReplica))
 }
 
 /// A shard or peer answered what its contract does not allow: a defect, told with what was seen.
 pub(crate) fn broken_contract(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::Internal, message, details("BROKEN_CONTRACT"))
+    Status::with_error_details(Code::Internal, message, details(ErrorReason::BrokenContract))
 }
 
-fn details(reason: &str) -> ErrorDetails {
-    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+fn details(reason: ErrorReason) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason.as_str_name(), ERROR_DOMAIN, HashMap::new())
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ Examples:
         /// Who orders: the higher wins
         #[arg(long, value_enum, default_value_t = Priority::Operator)]
         priority: Priority,
-        /// Id of the command, unique for the device: sending it again with the same id is no second command
+        /// Id of the command, unique for the device: sending it again with the same id is no second command, until an
+        /// hour after its end
         #[arg(long)]
         id: Option<String>,
         /// Follow the command to its end
@@ -55,7 +56,8 @@ Examples:
   kvarter command send-all set_level level=40 --kind luminaire --near 56.1525,10.2034,250 --id festival-2026
 
 A wave begins when every command of the one before has ended. When it was broken off, the same command with the same --id goes
-on, and sends nothing twice. The exit code is 1 unless it is complete and every command succeeded.")]
+on, and sends nothing twice within the hour after the first wave has ended. The exit code is 1 unless it is complete and every
+command succeeded.")]
     SendAll(SendAll),
     /// Cancel a command that the device's gateway has not taken yet
     #[command(after_help = "\

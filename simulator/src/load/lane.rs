@@ -94,7 +94,7 @@ impl Lane {
             }
         };
         let mut is_sent = false;
-        let mut heard = start;
+        let mut acknowledged = start;
         {
             tokio::pin!(sending);
             let mut give_up = None;
@@ -107,8 +107,11 @@ impl Lane {
                     event = events.next() => match event {
                         Some(GatewayEvent::Failed(error)) => failure = Some(error),
                         Some(event) => {
-                            heard = Instant::now();
-                            lock(&book).hear(&event, &schedule, heard, start);
+                            let now = Instant::now();
+                            if matches!(event, GatewayEvent::Acknowledged(_)) {
+                                acknowledged = now;
+                            }
+                            lock(&book).hear(&event, &schedule, now, start);
                         }
                         None => break,
                     },
@@ -119,7 +122,7 @@ impl Lane {
         let totals = stream.close(CLOSE_PATIENCE).await;
         let Book { ledger, latencies, disconnects, detached, .. } =
             book.into_inner().unwrap_or_else(PoisonError::into_inner);
-        LaneOutcome { ledger, totals, latencies, elapsed: heard - start, disconnects, detached, failure }
+        LaneOutcome { ledger, totals, latencies, elapsed: acknowledged - start, disconnects, detached, failure }
     }
 }
 

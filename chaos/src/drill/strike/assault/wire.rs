@@ -21,7 +21,7 @@ use tonic::{Request, Status, Streaming};
 
 /// The longest that any answer takes.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// A node closes what is no connection within this time; its own limit for a handshake is 10 s.
+/// A node closes what is no connection within this time; its own limit for a handshake is 5 s.
 const HANGUP_MAX: Duration = Duration::from_secs(15);
 
 /// Certificate and key of a caller, PEM.
