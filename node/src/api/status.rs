@@ -17,6 +17,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// When an overloaded shard did not say when to try again.
 const RETRY_DELAY_DEFAULT: Duration = Duration::from_millis(100);
 
+/// Characters of an error's text.
+const TEXT_CHARS_MAX: usize = 512;
+
 /// The status that tells a caller about `failure`.
 pub(crate) fn of_failure(failure: &Failure) -> Status {
     let reason = failure.reason();
@@ -46,9 +49,9 @@ pub(crate) fn of_failure(failure: &Failure) -> Status {
         details.set_retry_info(Some(delay));
     }
     if !failure.field.is_empty() {
-        details.add_bad_request_violation(&failure.field, &failure.message);
+        details.add_bad_request_violation(short(&failure.field), short(&failure.message));
     }
-    Status::with_error_details(code, &failure.message, details)
+    answer(code, failure.message.as_str(), details)
 }
 
 /// A request whose `field` is wrong; nothing was changed.
@@ -56,71 +59,83 @@ pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> S
     let (field, problem) = (field.into(), problem.into());
     let message = format!("{field}: {problem}");
     let mut details = details(ErrorReason::Invalid);
-    details.add_bad_request_violation(field, problem);
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    details.add_bad_request_violation(short(&field), short(&problem));
+    answer(Code::InvalidArgument, message, details)
 }
 
 /// Something that the request names does not exist.
 pub(crate) fn not_found(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::NotFound, message, details(ErrorReason::NotFound))
+    answer(Code::NotFound, message, details(ErrorReason::NotFound))
 }
 
 /// The caller showed no certificate that names it.
 pub(crate) fn unauthenticated(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::Unauthenticated, message, details(ErrorReason::Unauthenticated))
+    answer(Code::Unauthenticated, message, details(ErrorReason::Unauthenticated))
 }
 
 /// The cluster can not do without the node that the caller wants to remove.
 pub(crate) fn limit(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::FailedPrecondition, message, details(ErrorReason::Limit))
+    answer(Code::FailedPrecondition, message, details(ErrorReason::Limit))
 }
 
 /// Nobody can be asked to change the cluster; nothing was changed.
 pub(crate) fn not_leader(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::Unavailable, message, details(ErrorReason::NotLeader))
+    answer(Code::Unavailable, message, details(ErrorReason::NotLeader))
 }
 
 /// Whether the cluster is changed is not known.
 pub(crate) fn unknown(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::DeadlineExceeded, message, details(ErrorReason::OutcomeUnknown))
+    answer(Code::DeadlineExceeded, message, details(ErrorReason::OutcomeUnknown))
 }
 
 /// What the caller asks for belongs to someone else.
 pub(crate) fn forbidden(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::PermissionDenied, message, details(ErrorReason::Forbidden))
+    answer(Code::PermissionDenied, message, details(ErrorReason::Forbidden))
 }
 
 /// This node takes no new work; another one does.
 pub(crate) fn draining() -> Status {
-    Status::with_error_details(Code::Unavailable, "the node is draining, use another one", details(ErrorReason::Draining))
+    answer(Code::Unavailable, "the node is draining, use another one", details(ErrorReason::Draining))
 }
 
 /// A stream that ends because its node stops; it can be resumed elsewhere.
 pub(crate) fn stopping() -> Status {
-    Status::with_error_details(Code::Unavailable, "the node is stopping, resume on another one", details(ErrorReason::Stopping))
+    answer(Code::Unavailable, "the node is stopping, resume on another one", details(ErrorReason::Stopping))
 }
 
 /// Another connection of the same stream took its place.
 pub(crate) fn superseded() -> Status {
     let message = "the stream was resumed on another connection";
-    Status::with_error_details(Code::Aborted, message, details(ErrorReason::Superseded))
+    answer(Code::Aborted, message, details(ErrorReason::Superseded))
 }
 
 /// A subscriber that did not read in time; the `next` of its last message is its cursor.
 pub(crate) fn too_slow() -> Status {
     let message = "the subscriber reads too slowly, resume from the `next` of each shard's last message";
-    Status::with_error_details(Code::Aborted, message, details(ErrorReason::TooSlow))
+    answer(Code::Aborted, message, details(ErrorReason::TooSlow))
 }
 
 /// Only the replicas of the shard know this, and none told this node in time.
 pub(crate) fn no_replica(shard: ShardId) -> Status {
     let message = format!("no replica of {shard} answers this node: see ClusterAdmin.GetClusterStatus");
-    Status::with_error_details(Code::Unavailable, message, details(ErrorReason::NoReplica))
+    answer(Code::Unavailable, message, details(ErrorReason::NoReplica))
 }
 
 /// A shard or peer answered what its contract does not allow: a defect, told with what was seen.
 pub(crate) fn broken_contract(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::Internal, message, details(ErrorReason::BrokenContract))
+    answer(Code::Internal, message, details(ErrorReason::BrokenContract))
+}
+
+/// A status is sent in headers, which clients bound: what it quotes of a request may be as long as a request.
+fn answer(code: Code, message: impl Into<String>, details: ErrorDetails) -> Status {
+    Status::with_error_details(code, short(&message.into()), details)
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn details(reason: ErrorReason) -> ErrorDetails {
@@ -133,6 +148,13 @@ mod tests {
 
     fn failure(reason: FailureReason) -> Failure {
         Failure { reason: reason.into(), message: "shard-3 said so".to_owned(), ..Failure::default() }
+    }
+
+    #[test]
+    fn a_status_fits_into_headers_whatever_it_quotes() {
+        let status = invalid("name", "å".repeat(100_000));
+        assert!(status.message().chars().count() <= TEXT_CHARS_MAX + 1 && status.details().len() < 4_096);
+        assert!(status.message().starts_with("name: åå") && status.message().ends_with('…'));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) async fn send(client: &Client, address: &str) -> Result<Vec<Answer>, 
             reading(TEMPERATURE, now_us, Some(reading::Value::Text("warm".to_owned()))),
             Some(ReadingRejectionReason::WrongType),
         ),
-        ("no value", reading(TEMPERATURE, now_us, None), Some(ReadingRejectionReason::WrongType)),
+        ("no value", reading(TEMPERATURE, now_us, None), Some(ReadingRejectionReason::NotANumber)),
         (
             "an attribute that there is not",
             reading(9_999, now_us, number(1.0)),
