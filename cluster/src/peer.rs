@@ -4,6 +4,7 @@
 //! serving side, `peer/snapshot.rs` how a snapshot is sent and fetched. Connections are made when first used and kept; dead ones are noticed by HTTP/2 pings.
 
 pub(crate) mod connection;
+mod handshakes;
 pub(crate) mod network;
 pub(crate) mod promise;
 pub(crate) mod server;

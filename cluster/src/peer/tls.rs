@@ -18,10 +18,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::TlsIdentity;
+use super::handshakes::keep_newest;
 
 /// A client that has not shown who it is within this time is disconnected.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Handshakes at a time; further connections wait to be accepted.
+/// Handshakes at a time; the oldest gives way to a further connection.
 const HANDSHAKES_MAX: usize = 256;
 
 /// Why TLS material can not be used.
@@ -70,7 +71,7 @@ impl PortTls {
             let acceptor = TlsAcceptor::from(Arc::clone(&*self.config.read()));
             async move { tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(connection)).await }
         });
-        handshakes.buffer_unordered(HANDSHAKES_MAX).filter_map(|outcome| {
+        keep_newest(handshakes, HANDSHAKES_MAX).filter_map(|outcome| {
             let connection = match outcome {
                 Ok(Ok(connection)) => Some(Ok(connection)),
                 Ok(Err(error)) => {
