@@ -5,6 +5,7 @@ use kvarter_api::v1::{
     Argument, Device, ErrorReason, IssueCommandRequest, IssueCommandsRequest, SubscribeRequest, Value, value,
 };
 use kvarter_api::{ApiError, Client, ClientConfig, CommandName, CommandWatch, DeviceName, Subscription};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::fleet::{Fleet, NODES, PATIENCE};
@@ -64,7 +65,8 @@ async fn whoever_waits_at_a_node_that_is_cut_off_hears_of_it() {
         timeout: Some(COMMAND_TIMEOUT.try_into().unwrap()),
         ..IssueCommandsRequest::default()
     });
-    let waves = tokio::spawn(async move { waves.next().await });
+    let mut ordering = JoinSet::new();
+    ordering.spawn(async move { waves.next().await });
     let is_ordered = async || {
         let twin = fleet.client().twin(&lamp, Duration::ZERO).await.ok()?.twin?;
         (twin.open_commands.len() == 2).then_some(())
@@ -73,10 +75,10 @@ async fn whoever_waits_at_a_node_that_is_cut_off_hears_of_it() {
 
     fleet.kill(NODES[1]).await;
     fleet.kill(NODES[2]).await;
-    let all = async { tokio::join!(end_of_feed(feed), end_of_watch(watch), waves) };
+    let all = async { tokio::join!(end_of_feed(feed), end_of_watch(watch), ordering.join_next()) };
     let (feed, watch, waves) = timeout(PATIENCE, all).await.expect("all hear of it");
     assert_eq!(feed.reason(), Some(ErrorReason::NoReplica));
     assert!(matches!(watch.reason(), Some(ErrorReason::NoReplica | ErrorReason::NotLeader)), "{watch:?}");
-    let waves = waves.unwrap().expect_err("the order is broken off");
+    let waves = waves.unwrap().unwrap().expect_err("the order is broken off");
     assert!(matches!(waves, ApiError::Unknown { .. }), "{waves:?}");
 }
