@@ -87,7 +87,7 @@ fn a_list_is_read_page_by_page() {
 #[test]
 fn a_page_is_closed_when_it_is_long() {
     let mut shard = Shard::new();
-    let labels = (0..8).map(|label| (format!("{label:031}"), "x".repeat(64))).collect::<BTreeMap<_, _>>();
+    let labels = (0..8).map(|label| (format!("l{label:030}"), "x".repeat(64))).collect::<BTreeMap<_, _>>();
     let devices = (0..1_000).map(|number| message::DeviceRegistration {
         labels: labels.clone(),
         ..device(&format!("a/lamp-{number}"), "luminaire")

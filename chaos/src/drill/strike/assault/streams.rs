@@ -22,7 +22,7 @@ use super::proxy::Proxy;
 use super::wire::{self, Papers};
 use super::{Aftermath, DISTRICTS, Scene, failed};
 use crate::check::Violation;
-use crate::drill::DrillError;
+use crate::drill::{DrillError, RECOVERY_MAX};
 use crate::fault::Victims;
 
 const CONNECT: &str = "/kvarter.v1.DeviceGateway/Connect";
@@ -39,6 +39,7 @@ const LANES: u32 = 4;
 pub(super) async fn misbehave(scene: Scene<'_>) -> Result<Aftermath, DrillError> {
     let mut aftermath = Aftermath::default();
     lose_connections(scene, &mut aftermath).await?;
+    scene.health.wait_until_whole(RECOVERY_MAX).await?;
     let api = channels(scene).await?;
     // One after the other: what an idler costs its node could not be told apart from what the crowd costs.
     let crowd = crowd::gather(scene, &api).await?;
