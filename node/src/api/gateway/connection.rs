@@ -172,7 +172,7 @@ impl Connection {
                 Some((call, answer)) = self.calls.next() => self.stream.answered(call, answer),
                 delivery = receive(self.mailbox.as_mut()), if has_room && self.mailbox.is_some() => {
                     match delivery {
-                        Some(delivery) => self.stream.deliver(delivery, self.city.cluster().ports().clock.now()),
+                        Some(delivery) => self.stream.deliver(delivery),
                         None => self.mailbox = None,
                     }
                     Ok(())

@@ -23,6 +23,9 @@ pub(crate) struct LaneId(pub(crate) u32);
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// Deliveries of a lane that are kept for devices which are not attached yet. Beyond it the oldest goes; the shard repeats it.
+const EARLY_MAX: usize = 256;
+
 /// A stream's way to one shard.
 pub(crate) struct Lane {
     pub(crate) shard: ShardId,
@@ -37,6 +40,9 @@ pub(crate) struct Lane {
     failures: u32,
     /// Highest epoch seen in a delivery from the shard.
     epoch: u64,
+    /// Deliveries for devices that are not attached yet, oldest first: the shard knows the devices of a resumed stream before
+    /// this connection does.
+    early: VecDeque<(u64, message::Delivery)>,
 }
 
 /// The devices of one `AttachDevices` that live in the lane's shard.
@@ -54,6 +60,13 @@ pub(crate) struct AttachingDevice {
     pub(crate) name: String,
 }
 
+/// What the client is to be delivered.
+pub(crate) struct LaneDelivery {
+    pub(crate) alias: u32,
+    pub(crate) epoch: u64,
+    pub(crate) delivery: message::Delivery,
+}
+
 enum InFlight {
     Nothing,
     Open,
@@ -67,6 +80,8 @@ pub(crate) struct Progress {
     pub(crate) acknowledged: Vec<ReadingsAcknowledged>,
     /// The share is done; per device its error, empty when attached.
     pub(crate) attached: Option<(AttachShare, Vec<String>)>,
+    /// What came too early for these devices.
+    pub(crate) deliveries: Vec<LaneDelivery>,
     /// What to ask the shard, after a pause.
     pub(crate) request: Option<(Request, Duration)>,
 }
@@ -83,6 +98,7 @@ impl Lane {
             in_flight: InFlight::Nothing,
             failures: 0,
             epoch: 0,
+            early: VecDeque::new(),
         }
     }
 
@@ -110,13 +126,26 @@ impl Lane {
         self.is_opened || !matches!(self.in_flight, InFlight::Nothing)
     }
 
-    /// The alias of a device of this shard, unless `epoch` is below the highest seen.
-    pub(crate) fn alias_for(&mut self, device: u32, epoch: u64) -> Option<u32> {
+    /// Takes a delivery from the shard: `None` when its epoch is below the highest seen, or until its device is attached.
+    pub(crate) fn deliver(&mut self, epoch: u64, delivery: message::Delivery) -> Option<LaneDelivery> {
         if epoch < self.epoch {
             return None;
         }
         self.epoch = epoch;
-        self.aliases.get(&device).copied()
+        let Some(alias) = self.aliases.get(&delivery.device).copied() else {
+            if self.early.len() == EARLY_MAX {
+                self.early.pop_front();
+            }
+            self.early.push_back((epoch, delivery));
+            return None;
+        };
+        Some(LaneDelivery { alias, epoch, delivery })
+    }
+
+    /// Delivers what came before its device was attached.
+    fn deliver_early(&mut self) -> Vec<LaneDelivery> {
+        let early = std::mem::take(&mut self.early);
+        early.into_iter().filter_map(|(epoch, delivery)| self.deliver(epoch, delivery)).collect()
     }
 
     /// Starts the next request when none is on its way.
@@ -216,7 +245,7 @@ impl Lane {
             errors.push(answer.error);
         }
         self.refuse(&refused, aliases);
-        Ok(Progress { attached: Some((share, errors)), ..Progress::default() })
+        Ok(Progress { attached: Some((share, errors)), deliveries: self.deliver_early(), ..Progress::default() })
     }
 
     /// Readings that came for these aliases meanwhile are of no device, even when an alias is soon used for another one.
@@ -267,6 +296,7 @@ impl Lane {
     fn go_on(&mut self, done: Progress, stream: &StreamIdentity, aliases: &Aliases) -> Progress {
         let mut progress = self.advance(stream, aliases);
         progress.attached = done.attached;
+        progress.deliveries = done.deliveries;
         progress.acknowledged.splice(..0, done.acknowledged);
         progress
     }

@@ -17,7 +17,7 @@ use kvarter_cluster::{NodeId, ShardId, Timestamp};
 
 use super::aliases::{ALIAS_MAX, Aliases};
 use super::attach::{AttachAnswers, Attaching};
-use super::lane::{AttachShare, AttachingDevice, Lane, LaneId, Progress};
+use super::lane::{AttachShare, AttachingDevice, Lane, LaneDelivery, LaneId, Progress};
 use super::outbox::Outbox;
 use super::part::{self, OutcomesMismatch};
 use super::ticket::StreamTicket;
@@ -277,20 +277,26 @@ impl Stream {
         Ok(())
     }
 
-    /// Passes a delivery on to the client, unless it is fenced, late, or of a device that is not attached here: those
-    /// the shard repeats or ends.
-    pub(crate) fn deliver(&mut self, delivery: StreamDelivery, now: Timestamp) {
+    /// Passes a delivery on to the client once its device is attached, unless it is fenced: those the shard repeats or ends.
+    /// Whoever writes it looks at its deadline.
+    pub(crate) fn deliver(&mut self, delivery: StreamDelivery) {
         let StreamDelivery { shard, epoch, delivery } = delivery;
-        let Some(slot) = self.lanes.iter_mut().find(|slot| slot.lane.shard == shard) else { return };
-        let Some(alias) = slot.lane.alias_for(delivery.device, epoch) else { return };
+        let slot = self.lanes.iter_mut().find(|slot| slot.lane.shard == shard);
+        if let Some(delivery) = slot.and_then(|slot| slot.lane.deliver(epoch, delivery)) {
+            self.send_delivery(shard, delivery);
+        }
+    }
+
+    fn send_delivery(&mut self, shard: ShardId, delivery: LaneDelivery) {
+        let LaneDelivery { alias, epoch, delivery } = delivery;
         let message = match delivery.delivery {
-            Some(message::delivery::Delivery::Command(command)) if command.deadline_us > now.0 => {
+            Some(message::delivery::Delivery::Command(command)) => {
                 Message::Command(conversion::command::delivery(command, alias, shard, epoch))
             }
             Some(message::delivery::Delivery::Desired(desired)) => {
                 Message::Desired(conversion::command::desired(desired, alias, shard, epoch))
             }
-            Some(message::delivery::Delivery::Command(_)) | None => return,
+            None => return,
         };
         self.effects.push_back(Effect::Send(message));
     }
@@ -311,10 +317,13 @@ impl Stream {
     }
 
     fn take(&mut self, lane: LaneId, progress: Progress) {
-        let Progress { acknowledged, attached, request } = progress;
+        let Progress { acknowledged, attached, deliveries, request } = progress;
         if let Some((share, errors)) = attached {
             self.attaches.answered(&share, errors, self.lanes[lane.0 as usize].lane.shard);
             self.send_attached();
+        }
+        for delivery in deliveries {
+            self.send_delivery(self.lanes[lane.0 as usize].lane.shard, delivery);
         }
         for acknowledged in acknowledged {
             self.acknowledge(acknowledged);

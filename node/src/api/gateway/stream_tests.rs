@@ -212,6 +212,24 @@ impl World {
         }
     }
 
+    /// The first shard delivers a command in `epoch`, and names it after that.
+    fn deliver(&mut self, device: u32, epoch: u64) {
+        let command = message::CommandDelivery { id: format!("e{epoch}"), ..Default::default() };
+        let delivery = Some(message::delivery::Delivery::Command(command));
+        let delivery = message::Delivery { stream: identity().bytes, device, delivery };
+        self.stream.deliver(StreamDelivery { shard: ShardId(1), epoch, delivery });
+        self.run_effects();
+    }
+
+    /// The commands that the client got, as (alias, id).
+    fn commands(&self) -> Vec<(u32, String)> {
+        let command = |message: &Message| match message {
+            Message::Command(command) => (command.alias, command.id.clone()),
+            other => unreachable!("only commands were delivered, not {other:?}"),
+        };
+        self.sent.iter().map(command).collect()
+    }
+
     /// Nothing fails any more.
     fn settle(&mut self) {
         while !self.calls.is_empty() {
@@ -394,26 +412,56 @@ fn retries_pause_longer_and_no_less_than_the_shard_asks() {
 }
 
 #[test]
-fn deliveries_are_fenced_and_never_late() {
+fn deliveries_are_fenced() {
     let mut world = World::new();
     world.settle();
     let device = world.shards[&ShardId(1)].device("d/3");
-    let deliver = |world: &mut World, device, epoch, deadline_us| {
-        let command = message::CommandDelivery { id: format!("e{epoch}"), deadline_us, ..Default::default() };
-        let delivery = Some(message::delivery::Delivery::Command(command));
-        let delivery = message::Delivery { stream: identity().bytes, device, delivery };
-        world.stream.deliver(StreamDelivery { shard: ShardId(1), epoch, delivery }, Timestamp(1_000));
-        world.run_effects();
-    };
-    deliver(&mut world, device, 5, 2_000);
-    deliver(&mut world, device, 4, 2_000);
-    deliver(&mut world, device, 5, 1_000);
-    deliver(&mut world, 99, 6, 2_000);
-    let commands = world.sent.iter().map(|message| match message {
-        Message::Command(command) => (command.alias, command.id.as_str(), command.epoch),
-        other => unreachable!("only commands were delivered, not {other:?}"),
-    });
-    assert_eq!(commands.collect::<Vec<_>>(), [(3, "e5", 5)]);
+    world.deliver(device, 5);
+    world.deliver(device, 4);
+    world.deliver(99, 6);
+    assert_eq!(world.commands(), [(3, "e5".to_owned())]);
+}
+
+#[test]
+fn what_a_resumed_streams_devices_are_delivered_before_they_are_attached_waits_for_that() {
+    let mut world = World::new();
+    world.settle();
+    let device = |alias: u32| world.shards[&ShardId(1)].device(&format!("d/{alias}"));
+    let (first, later) = (device(0), device(3));
+    // The shard delivers as soon as the stream is open; the client attaches its devices in two requests.
+    world.stream = Stream::new(identity(), true);
+    world.calls.clear();
+    let [one, other] = [0, 3].map(|alias| Attaching { alias, place: Ok((ShardId(1), format!("d/{alias}"))) });
+    world.stream.attach(vec![one]).expect("a good request");
+    world.run_effects();
+    world.answer(0, Fate::Answered);
+    world.run_effects();
+    world.deliver(first, 5);
+    world.deliver(later, 5);
+    assert!(world.commands().is_empty());
+    world.settle();
+    assert_eq!(world.commands(), [(0, "e5".to_owned())]);
+    world.stream.attach(vec![other]).expect("a good request");
+    world.run_effects();
+    world.settle();
+    assert_eq!(world.commands(), [(0, "e5".to_owned()), (3, "e5".to_owned())]);
+}
+
+#[test]
+fn what_came_too_early_is_bounded_and_fenced_when_its_device_is_attached() {
+    let mut world = World::new();
+    let open = world.calls.iter().position(|(_, shard, _)| *shard == ShardId(1)).expect("the lane opens");
+    world.answer(open, Fate::Answered);
+    world.run_effects();
+    // Devices 0 and 1 of the shard will be d/0 and d/3.
+    world.deliver(0, 4);
+    world.deliver(1, 5);
+    for _ in 0..300 {
+        world.deliver(99, 5);
+    }
+    world.deliver(0, 6);
+    world.settle();
+    assert_eq!(world.commands(), [(0, "e6".to_owned())]);
 }
 
 #[test]
