@@ -1,6 +1,6 @@
 //! Judging readings: the hot path of a shard's leader.
 
-use crate::decide::streams::{stream_id, stream_not_found};
+use crate::decide::streams::{stream_id, stream_unknown};
 use crate::decide::{Decider, THIS_ENTRY};
 use crate::kind::{Kind, ValueError};
 use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
@@ -161,7 +161,7 @@ impl Decider<'_> {
             let text = format!("a part of {} readings takes {bytes} bytes, at most {PART_BYTES_MAX}", readings.len());
             return Err(Failure::invalid("readings", text));
         }
-        let totals = self.scratch.stream(id).ok_or_else(|| stream_not_found(id))?.totals;
+        let totals = self.scratch.stream(id).ok_or_else(|| stream_unknown(id))?.totals;
         let last = totals.sequence;
         if request.sequence <= last {
             let text = format!("stream {id}: sequence {} was accepted before, {last} is the last", request.sequence);

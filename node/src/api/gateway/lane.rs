@@ -32,6 +32,8 @@ pub(crate) struct Lane {
     /// The alias of each attached device number, for deliveries.
     aliases: HashMap<u32, u32>,
     is_opened: bool,
+    /// The stream is to be opened once more, so that the shard does not forget it.
+    is_refresh_due: bool,
     /// What the shard has of the stream, as far as it told.
     totals: StreamTotals,
     attaches: VecDeque<AttachShare>,
@@ -92,6 +94,7 @@ impl Lane {
             shard,
             aliases: HashMap::new(),
             is_opened: false,
+            is_refresh_due: false,
             totals: StreamTotals::default(),
             attaches: VecDeque::new(),
             parts: VecDeque::new(),
@@ -114,6 +117,11 @@ impl Lane {
         if let Some(part) = self.parts.back_mut() {
             part.push(sequence, index, alias, reading);
         }
+    }
+
+    /// Has an open stream opened once more when the request that is on its way is answered.
+    pub(crate) fn refresh(&mut self) {
+        self.is_refresh_due = self.is_opened;
     }
 
     /// Whether the stream is open in the shard and no device waits to be attached.
@@ -161,6 +169,9 @@ impl Lane {
     fn next_in_flight(&mut self, aliases: &Aliases, acknowledged: &mut Vec<ReadingsAcknowledged>) -> InFlight {
         if !self.is_opened {
             return if self.attaches.is_empty() && self.parts.is_empty() { InFlight::Nothing } else { InFlight::Open };
+        }
+        if std::mem::take(&mut self.is_refresh_due) {
+            return InFlight::Open;
         }
         if let Some(share) = self.attaches.pop_front() {
             return InFlight::Attach(share);

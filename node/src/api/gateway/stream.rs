@@ -256,6 +256,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Has every shard told that the stream is still connected here.
+    pub(crate) fn refresh(&mut self) {
+        for lane in self.lane_ids() {
+            self.slot(lane).lane.refresh();
+            self.advance(lane);
+        }
+    }
+
     /// Takes a shard's answer to `call`.
     pub(crate) fn answered(&mut self, call: CallId, answer: Result<Reply, Failure>) -> Result<(), Ended> {
         match call {

@@ -67,6 +67,7 @@ enum Step {
     Arrive(prop::sample::Index),
     /// The device of this alias is retired.
     Retire(u32),
+    Refresh,
     Reconnect,
 }
 
@@ -83,6 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (any::<prop::sample::Index>(), fate).prop_map(|(call, fate)| Step::Answer(call, fate)),
         1 => any::<prop::sample::Index>().prop_map(Step::Arrive),
         1 => (0_u32..6).prop_map(Step::Retire),
+        1 => Just(Step::Refresh),
         2 => Just(Step::Reconnect),
     ];
     prop::collection::vec(step, 0..120)
@@ -138,6 +140,7 @@ impl World {
                 self.shard(ShardId(1 + alias % SHARDS)).retire(&format!("d/{alias}"));
                 self.retired.insert(alias);
             }
+            Step::Refresh => self.stream.refresh(),
             Step::Reconnect => self.reconnect(),
             Step::Answer(..) | Step::Arrive(_) => {}
         }
@@ -395,6 +398,30 @@ fn a_shard_that_forgot_the_stream_ends_it() {
     let (call, ..) = world.calls.remove(0);
     let reply = Ok(Reply::Done(message::Done::default()));
     assert!(matches!(world.stream.answered(call, reply), Err(Ended::UnexpectedReply { .. })));
+}
+
+#[test]
+fn a_connected_stream_is_opened_again_between_its_parts() {
+    let mut world = World::new();
+    world.settle();
+    world.send(vec![0, 1]);
+    world.run_effects();
+    world.stream.refresh();
+    world.run_effects();
+    let opened = |world: &World| -> Vec<ShardId> {
+        let is_open = |request: &Request| matches!(request, Request::OpenStream(_));
+        world.calls.iter().filter(|(.., request)| is_open(request)).map(|(_, shard, _)| *shard).collect()
+    };
+    assert_eq!(opened(&world), [ShardId(3)], "the others are busy");
+    world.send(vec![0]);
+    world.run_effects();
+    let busy = world.calls.iter().position(|(_, shard, _)| *shard == ShardId(1)).expect("a part is on its way");
+    world.answer(busy, Fate::Answered);
+    world.run_effects();
+    assert_eq!(opened(&world), [ShardId(3), ShardId(1)]);
+    world.settle();
+    assert!(world.open.is_empty() && world.stream.is_idle());
+    assert_eq!(world.shards[&ShardId(1)].stored, [id(1, 0), id(2, 0)]);
 }
 
 #[test]
