@@ -11,6 +11,9 @@ const ATTACH_MAX: usize = 10_000;
 /// Longest subject of a client.
 const CLIENT_BYTES_MAX: usize = 256;
 
+/// A stream whose connection ended less than this ago is likely to be resumed, and makes room for no other.
+pub(super) const CLOSED_MIN_US: i64 = 10 * 60 * 1_000_000;
+
 /// A connected stream is opened again every so often, so that it does not expire where it only takes commands. That makes a fact
 /// when it was not used for this part of the age at which streams expire.
 pub(super) const REFRESH_PART: i64 = 4;
@@ -39,13 +42,7 @@ impl Decider<'_> {
                 return Err(Failure::new(FailureReason::StreamExpired, text));
             }
             None => {
-                let limit = self.limits.streams_max;
-                if self.scratch.streams().count() >= limit {
-                    return Err(Failure::new(
-                        FailureReason::Limit,
-                        format!("the shard has {limit} streams, its limit"),
-                    ));
-                }
+                self.make_room_for_stream()?;
                 (message::StreamTotals::default(), false)
             }
         };
@@ -72,6 +69,22 @@ impl Decider<'_> {
             expired_us
         };
         issued_us <= horizon_us || is_of_no_clock(issued_us)
+    }
+
+    /// At the limit, the closed stream that was used longest ago expires before its time.
+    fn make_room_for_stream(&mut self) -> Result<(), Failure> {
+        let limit = self.limits.streams_max;
+        if self.scratch.streams().count() < limit {
+            return Ok(());
+        }
+        let closed_us = self.now.0.saturating_sub(CLOSED_MIN_US);
+        let closed = self.scratch.streams().filter(|(_, stream)| !stream.is_open && stream.state_us <= closed_us);
+        let Some((_, oldest)) = closed.map(|(id, stream)| (stream.used_us, id)).min() else {
+            let text = format!("the shard has {limit} streams, its limit");
+            return Err(Failure::new(FailureReason::Limit, text));
+        };
+        self.push(fact::Fact::StreamExpired(message::StreamExpired { stream: oldest.to_message() }));
+        Ok(())
     }
 
     fn stream_age_max_us(&self) -> i64 {

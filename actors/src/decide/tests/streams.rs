@@ -1,7 +1,7 @@
 //! Streams: who may resume them, what they accepted, when they expire.
 
 use super::*;
-use crate::decide::streams::REFRESH_PART;
+use crate::decide::streams::{CLOSED_MIN_US, REFRESH_PART};
 
 fn totals_of(reply: &Reply) -> message::StreamTotals {
     match reply {
@@ -173,4 +173,26 @@ fn a_shard_keeps_a_bounded_number_of_streams() {
     let mut shard = Shard::with_lamps(1);
     shard.limits.streams_max = 1;
     assert_eq!(shard.refusal(open(2, "gateway", 1)).message, "the shard has 1 streams, its limit");
+}
+
+#[test]
+fn at_the_limit_the_closed_stream_that_was_used_longest_ago_makes_room() {
+    let mut shard = Shard::with_lamps(1);
+    shard.limits.streams_max = 3;
+    let close = |stream: u128| {
+        Request::CloseStream(message::CloseStream { stream: StreamId(stream).to_message(), node: 1 })
+    };
+    for stream in [2, 3] {
+        shard.now.0 += 1;
+        shard.ask(open_issued(stream, NOW_US + 1));
+        shard.ask(close(stream));
+    }
+    let later_us = NOW_US + 2 * 1_000_000;
+    let refused = shard.refusal(open_issued(4, later_us));
+    assert_eq!(refused.reason(), FailureReason::Limit, "those were closed just now");
+    shard.now.0 += CLOSED_MIN_US;
+    assert!(matches!(shard.ask(open_issued(4, later_us)), Reply::StreamOpened(_)));
+    let known: Vec<_> = (1..=4).filter(|id| shard.state.stream(StreamId(*id)).is_some()).collect();
+    assert_eq!(known, [1, 3, 4]);
+    assert_eq!(shard.refusal(open_issued(2, NOW_US + 1)).reason(), FailureReason::StreamExpired);
 }
