@@ -127,6 +127,11 @@ impl City {
         City { inner }
     }
 
+    /// A stream that was not used for so long expires.
+    pub fn stream_age_max(&self) -> Duration {
+        self.inner.config.stream_age_max
+    }
+
     pub fn cluster(&self) -> &Arc<Cluster<ShardState>> {
         &self.inner.cluster
     }

@@ -124,8 +124,9 @@ impl Service for Lighting {
         Ok(lighting)
     }
 
-    fn reread(&mut self, world: World<'_>) {
+    fn reread(&mut self, mode: ServiceMode, world: World<'_>) {
         self.gaps += 1;
+        self.mode = mode;
         self.lamps = Lamps::default();
         self.sensors.clear();
         self.orders = Orders::default();

@@ -46,8 +46,8 @@ pub(crate) trait Service: Sized + Send + 'static {
     /// The service that was encoded as `state`.
     fn restore(district: &str, state: &[u8], world: World<'_>) -> Result<Self, DamagedBytes>;
 
-    /// Entries are missing: reads its twins again, and keeps what they do not tell.
-    fn reread(&mut self, world: World<'_>);
+    /// Entries are missing: reads its twins again, and keeps what they do not tell. `mode` is the shard's word.
+    fn reread(&mut self, mode: ServiceMode, world: World<'_>);
 
     /// Takes in the facts of the entry at `index`, of all districts of the shard.
     fn take(&mut self, index: LogIndex, facts: &message::Facts, world: World<'_>) -> Outcome;

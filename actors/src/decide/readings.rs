@@ -1,26 +1,20 @@
 //! Judging readings: the hot path of a shard's leader.
 
-use crate::decide::streams::{stream_id, stream_not_found};
+use crate::decide::streams::{stream_id, stream_unknown};
 use crate::decide::{Care, Decider, THIS_ENTRY};
 use crate::kind::{Kind, ValueError};
 use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
-use crate::reading::{Reading, ReadingMark};
+use crate::reading::{PART_BYTES_MAX, Reading, ReadingMark};
 use crate::state::page;
 use crate::state::recent::{self, Observation, RecentPage, Ring};
 use crate::value::ValueRef;
 use crate::{AttributeNumber, DeviceNumber, StreamId};
-
-/// Bytes that one part may take in an entry, which holds 1 MiB.
-const PART_BYTES_MAX: usize = 900 * 1024;
 
 /// 2000-01-01 UTC; no clock of a device or a node that is right was ever earlier.
 pub(super) const CLOCK_MIN_US: i64 = 946_684_800 * 1_000_000;
 
 /// How far a device's clock may run ahead of the shard's.
 const AHEAD_MAX_US: i64 = 10 * 60 * 1_000_000;
-
-/// Bytes that a reading takes in an entry, its text apart.
-const READING_BYTES: usize = 20;
 
 /// `ReadingsSubmitted.outcomes`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,12 +160,12 @@ impl Decider<'_> {
         if !readings.is_rectangular() {
             return Err(Failure::invalid("readings", "the columns of readings differ in length"));
         }
-        let bytes = payload_bytes(readings);
+        let bytes = readings.payload_bytes();
         if bytes > PART_BYTES_MAX {
             let text = format!("a part of {} readings takes {bytes} bytes, at most {PART_BYTES_MAX}", readings.len());
             return Err(Failure::invalid("readings", text));
         }
-        let totals = self.scratch.stream(id).ok_or_else(|| stream_not_found(id))?.totals;
+        let totals = self.scratch.stream(id).ok_or_else(|| stream_unknown(id))?.totals;
         let last = totals.sequence;
         if request.sequence <= last {
             let text = format!("stream {id}: sequence {} was accepted before, {last} is the last", request.sequence);
@@ -191,7 +185,7 @@ impl Decider<'_> {
         }
         #[cfg(test)]
         crate::decide::poison::meet_part(&readings);
-        self.payload_bytes += payload_bytes(&readings);
+        self.payload_bytes += readings.payload_bytes();
         let reported = message::ReadingsReported { readings: Some(readings), mark };
         self.append(message::Fact { fact: Some(fact::Fact::ReadingsReported(reported)) });
     }
@@ -237,11 +231,6 @@ pub(crate) fn defective_devices(
     let rejected = devices.zip(&submitted.outcomes).filter(|(_, outcome)| **outcome == Outcome::Rejected as u32);
     let reasons = rejected.zip(&submitted.rejections);
     reasons.filter(|(_, reason)| **reason == Rejection::Defect as u32).map(|((device, _), _)| DeviceNumber(*device))
-}
-
-/// About what readings take in an entry.
-fn payload_bytes(readings: &message::Readings) -> usize {
-    READING_BYTES * readings.len() + readings.texts.iter().map(|text| text.len() + 2).sum::<usize>()
 }
 
 fn validate<'r>(kind: Option<&Kind>, reading: &Reading<'r>, now_us: i64) -> Result<Valid<'r>, Rejection> {

@@ -11,8 +11,12 @@ const ATTACH_MAX: usize = 10_000;
 /// Longest subject of a client.
 const CLIENT_BYTES_MAX: usize = 256;
 
-/// An open stream that is opened again makes a fact only when it was not used for so long: it keeps it from expiring.
-const REFRESH_US: i64 = 60 * 1_000_000;
+/// A stream whose connection ended less than this ago is likely to be resumed, and makes room for no other.
+pub(super) const CLOSED_MIN_US: i64 = 10 * 60 * 1_000_000;
+
+/// A connected stream is opened again every so often, so that it does not expire where it only takes commands. That makes a fact
+/// when it was not used for this part of the age at which streams expire.
+pub(super) const REFRESH_PART: i64 = 4;
 
 /// How far the clock of the node that issued a stream may run ahead of the shard's. Later times are of no clock that is right.
 const ISSUED_AHEAD_MAX_US: i64 = 10 * 60 * 1_000_000;
@@ -30,20 +34,15 @@ impl Decider<'_> {
             }
             Some(stream) => {
                 let is_here = stream.is_open && stream.node.0 == request.node;
-                (stream.totals, is_here && self.now.0.saturating_sub(stream.used_us) < REFRESH_US)
+                let unused_us = self.now.0.saturating_sub(stream.used_us);
+                (stream.totals, is_here && unused_us < self.stream_age_max_us() / REFRESH_PART)
             }
             None if self.has_expired(request.issued_us) => {
                 let text = format!("stream {id} has expired; open a new one");
                 return Err(Failure::new(FailureReason::StreamExpired, text));
             }
             None => {
-                let limit = self.limits.streams_max;
-                if self.scratch.streams().count() >= limit {
-                    return Err(Failure::new(
-                        FailureReason::Limit,
-                        format!("the shard has {limit} streams, its limit"),
-                    ));
-                }
+                self.make_room_for_stream()?;
                 (message::StreamTotals::default(), false)
             }
         };
@@ -65,11 +64,31 @@ impl Decider<'_> {
         // No stream that has expired was issued in the future: believing it would close the shard until then. Those that did
         // expire were issued before they were old enough.
         let horizon_us = if expired_us > self.now.0 {
-            self.now.0.saturating_sub(i64::try_from(self.limits.stream_age_max.as_micros()).unwrap_or(i64::MAX))
+            self.now.0.saturating_sub(self.stream_age_max_us())
         } else {
             expired_us
         };
         issued_us <= horizon_us || is_of_no_clock(issued_us)
+    }
+
+    /// At the limit, the closed stream that was used longest ago expires before its time.
+    fn make_room_for_stream(&mut self) -> Result<(), Failure> {
+        let limit = self.limits.streams_max;
+        if self.scratch.streams().count() < limit {
+            return Ok(());
+        }
+        let closed_us = self.now.0.saturating_sub(CLOSED_MIN_US);
+        let closed = self.scratch.streams().filter(|(_, stream)| !stream.is_open && stream.state_us <= closed_us);
+        let Some((_, oldest)) = closed.map(|(id, stream)| (stream.used_us, id)).min() else {
+            let text = format!("the shard has {limit} streams, its limit");
+            return Err(Failure::new(FailureReason::Limit, text));
+        };
+        self.push(fact::Fact::StreamExpired(message::StreamExpired { stream: oldest.to_message() }));
+        Ok(())
+    }
+
+    fn stream_age_max_us(&self) -> i64 {
+        i64::try_from(self.limits.stream_age_max.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Devices that waited for their stream may be reached again.
@@ -86,7 +105,7 @@ impl Decider<'_> {
             return Err(Failure::invalid("names", text));
         }
         if self.scratch.stream(id).is_none() {
-            return Err(stream_not_found(id));
+            return Err(stream_unknown(id));
         }
         let mut opened = Vec::new();
         let devices = request
@@ -134,6 +153,7 @@ pub(super) fn stream_id(bytes: &[u8]) -> Result<StreamId, Failure> {
     StreamId::from_message(bytes).ok_or_else(|| Failure::invalid("stream", "a stream's id has 16 bytes"))
 }
 
-pub(super) fn stream_not_found(id: StreamId) -> Failure {
-    Failure::new(FailureReason::NotFound, format!("stream {id} is not open in this shard"))
+/// Whoever attaches or submits has opened the stream before.
+pub(super) fn stream_unknown(id: StreamId) -> Failure {
+    Failure::new(FailureReason::StreamExpired, format!("stream {id} has expired in this shard; open a new one"))
 }

@@ -235,7 +235,8 @@ fn a_gap_keeps_the_energy_and_is_counted() {
     }
     let before = figure(&lighting, "energy_baseline_kwh");
     district.readings(&[(lamp, LEVEL, MIDNIGHT_US + 2 * HOUR_US, 70.0)]);
-    lighting.reread(district.world());
+    lighting.reread(ServiceMode::Observe, district.world());
+    assert_eq!(lighting.mode, ServiceMode::Observe);
     assert!((figure(&lighting, "energy_baseline_kwh") - before).abs() < 1e-12 && before > 0.0);
     assert!((figure(&lighting, "gaps") - 1.0).abs() < 1e-9);
     assert_eq!(lighting.lamps.iter().next().unwrap().1.level, Some(Level::from_percent(70.0)));

@@ -83,7 +83,8 @@ impl<S: Service> Driver<S> {
 
     /// Entries behind the position are kept nowhere near: goes on at `applied` with what the twins say there.
     pub(crate) fn reread(&mut self, applied: LogIndex, world: World<'_>) {
-        self.service.reread(world);
+        let mode = world.state.service(&self.name).map(|record| record.mode).unwrap_or_default();
+        self.service.reread(mode, world);
         self.seen = LogPosition { index: applied.0, ordinal: 0 };
         self.is_changed = true;
     }

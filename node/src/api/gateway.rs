@@ -7,6 +7,7 @@ mod attach;
 mod connection;
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
+mod in_time;
 mod lane;
 mod outbox;
 mod part;
@@ -21,6 +22,7 @@ mod part_tests;
 #[cfg(test)]
 mod stream_tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvarter_actors::{City, Criticality};
@@ -31,6 +33,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::connection::Connection;
+use self::in_time::InTime;
 use self::registry::{ClaimError, StreamRegistry};
 use self::ticket::StreamTicket;
 use crate::api::outlet::{OutletStream, outlet};
@@ -56,7 +59,7 @@ impl GatewayService {
 
 #[tonic::async_trait]
 impl DeviceGateway for GatewayService {
-    type ConnectStream = OutletStream<ConnectResponse>;
+    type ConnectStream = InTime<OutletStream<ConnectResponse>>;
 
     async fn connect(
         &self,
@@ -68,13 +71,14 @@ impl DeviceGateway for GatewayService {
         let client = caller::identity(&request)?;
         let (responses, ending, stream) = outlet(RESPONSES_MAX);
         let (city, registry, lifetime) = (self.city.clone(), self.registry.clone(), self.lifetime.clone());
+        let clock = Arc::clone(&city.cluster().ports().clock);
         let requests = request.into_inner();
         self.lifetime.tasks.spawn(async move {
             if let Some(status) = serve(city, &registry, &lifetime, client, requests, responses).await {
                 ending.with(status);
             }
         });
-        Ok(Response::new(stream))
+        Ok(Response::new(InTime::new(stream, clock)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Streams: who may resume them, what they accepted, when they expire.
 
 use super::*;
+use crate::decide::streams::{CLOSED_MIN_US, REFRESH_PART};
 
 fn totals_of(reply: &Reply) -> message::StreamTotals {
     match reply {
@@ -27,7 +28,7 @@ fn a_part_is_accepted_once_and_in_order() {
         assert_eq!((again.reason(), again.totals), (FailureReason::AlreadyAccepted, Some(totals)));
     }
     assert!(matches!(shard.ask(submit(1, 5, 6, &rows)), Reply::ReadingsSubmitted(_)));
-    assert_eq!(shard.refusal(submit(2, 0, 1, &rows)).reason(), FailureReason::NotFound);
+    assert_eq!(shard.refusal(submit(2, 0, 1, &rows)).reason(), FailureReason::StreamExpired);
 }
 
 #[test]
@@ -50,9 +51,22 @@ fn opening_an_open_stream_again_is_free_and_keeps_it_alive() {
     let mut shard = Shard::with_lamps(1);
     shard.ask(open(1, "gateway", 1));
     assert!(shard.facts.facts.is_empty());
-    shard.now.0 += 60_000_000;
+    shard.now.0 += i64::try_from(shard.limits.stream_age_max.as_micros()).unwrap() / REFRESH_PART;
     shard.ask(open(1, "gateway", 1));
     assert_eq!(shard.state.stream(StreamId(1)).unwrap().used_us, shard.now.0);
+}
+
+#[test]
+fn a_stream_that_is_opened_again_now_and_then_does_not_expire() {
+    let mut shard = Shard::with_lamps(1);
+    shard.ask(attach(1, &["a/lamp-0"]));
+    for _ in 0..100 {
+        // As often as a gateway's node does.
+        shard.now.0 += i64::try_from(shard.limits.stream_age_max.as_micros()).unwrap() / 8;
+        shard.commit(|decider| decider.sweep(100));
+        shard.ask(open(1, "gateway", 1));
+    }
+    assert!(shard.state.device_named("a/lamp-0").unwrap().connectivity().0);
 }
 
 #[test]
@@ -141,7 +155,7 @@ fn a_device_belongs_to_the_stream_that_attached_it_last() {
     assert_eq!(attached.devices[1].error, "device `a/none` is not registered");
     let devices = |stream| shard.state.stream(StreamId(stream)).unwrap().devices.iter().copied().collect::<Vec<_>>();
     assert_eq!((devices(1), devices(2)), (vec![DeviceNumber(0)], vec![DeviceNumber(1)]));
-    assert_eq!(shard.refusal(attach(9, &["a/lamp-0"])).reason(), FailureReason::NotFound);
+    assert_eq!(shard.refusal(attach(9, &["a/lamp-0"])).reason(), FailureReason::StreamExpired);
 }
 
 #[test]
@@ -159,4 +173,26 @@ fn a_shard_keeps_a_bounded_number_of_streams() {
     let mut shard = Shard::with_lamps(1);
     shard.limits.streams_max = 1;
     assert_eq!(shard.refusal(open(2, "gateway", 1)).message, "the shard has 1 streams, its limit");
+}
+
+#[test]
+fn at_the_limit_the_closed_stream_that_was_used_longest_ago_makes_room() {
+    let mut shard = Shard::with_lamps(1);
+    shard.limits.streams_max = 3;
+    let close = |stream: u128| {
+        Request::CloseStream(message::CloseStream { stream: StreamId(stream).to_message(), node: 1 })
+    };
+    for stream in [2, 3] {
+        shard.now.0 += 1;
+        shard.ask(open_issued(stream, NOW_US + 1));
+        shard.ask(close(stream));
+    }
+    let later_us = NOW_US + 2 * 1_000_000;
+    let refused = shard.refusal(open_issued(4, later_us));
+    assert_eq!(refused.reason(), FailureReason::Limit, "those were closed just now");
+    shard.now.0 += CLOSED_MIN_US;
+    assert!(matches!(shard.ask(open_issued(4, later_us)), Reply::StreamOpened(_)));
+    let known: Vec<_> = (1..=4).filter(|id| shard.state.stream(StreamId(*id)).is_some()).collect();
+    assert_eq!(known, [1, 3, 4]);
+    assert_eq!(shard.refusal(open_issued(2, NOW_US + 1)).reason(), FailureReason::StreamExpired);
 }

@@ -12,24 +12,27 @@ use crate::{Catalog, Decider, DeviceNumber, Limits, ServiceFigures, ServiceMode,
 struct Census {
     count: u8,
     begun_at: u8,
+    /// Not stored.
+    mode: ServiceMode,
 }
 
 impl Service for Census {
     const NAME: &'static str = "census";
 
-    fn begin(_: &str, _: ServiceMode, world: World<'_>) -> Self {
+    fn begin(_: &str, mode: ServiceMode, world: World<'_>) -> Self {
         let count = u8::try_from(world.state.counters().devices).unwrap();
-        Self { count, begun_at: count }
+        Self { count, begun_at: count, mode }
     }
 
     fn restore(_: &str, state: &[u8], _: World<'_>) -> Result<Self, DamagedBytes> {
         match state {
-            [count, begun_at] => Ok(Self { count: *count, begun_at: *begun_at }),
+            [count, begun_at] => Ok(Self { count: *count, begun_at: *begun_at, mode: ServiceMode::default() }),
             _ => Err(DamagedBytes { reason: "two bytes".to_owned() }),
         }
     }
 
-    fn reread(&mut self, world: World<'_>) {
+    fn reread(&mut self, mode: ServiceMode, world: World<'_>) {
+        self.mode = mode;
         self.count = u8::try_from(world.state.counters().devices).unwrap();
     }
 
@@ -204,6 +207,22 @@ fn a_gap_is_stored_with_what_the_twins_say() {
     shard.now.0 += 2_000_000;
     assert_eq!(shard.drive(&mut driver), 1);
     assert_eq!(shard.state.service("a/census").unwrap().state.as_ref(), [4, 0]);
+}
+
+#[test]
+fn a_mode_that_was_set_in_a_gap_is_not_lost() {
+    let mut shard = Shard::new();
+    shard.register(0);
+    let mut driver = shard.driver();
+    shard.drive(&mut driver);
+    let set = message::ServiceModeSet {
+        service: driver.name().to_owned(),
+        mode: ServiceMode::Observe.to_message(),
+    };
+    let facts = vec![message::Fact { fact: Some(fact::Fact::ServiceModeSet(set)) }];
+    shard.append(message::Facts { format: 1, time_us: shard.now.0, facts, traceparents: Vec::new() });
+    driver.reread(shard.applied(), shard.world());
+    assert_eq!(driver.service.mode, ServiceMode::Observe);
 }
 
 proptest::proptest! {

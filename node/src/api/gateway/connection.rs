@@ -38,6 +38,10 @@ const MOVE_MIN: Duration = Duration::from_millis(500);
 const MOVE_MAX: Duration = Duration::from_secs(5);
 /// Between two hints that another node leads, with jitter: leaderships come and go for a while after a node does.
 const HINT_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Between two times that a stream is opened again in its shards, with jitter, so that they keep it where it sends nothing ...
+const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// ... and at most this part of the age at which they forget it.
+const REFRESH_PART: u32 = 8;
 /// Answers that wait for a slow client before nothing new is read or delivered.
 const BACKLOG_MAX: usize = 256;
 
@@ -59,6 +63,8 @@ pub(crate) struct Connection {
     waiting: Option<(AttachDevices, Instant)>,
     /// When it is due to look where the leaders are.
     hint_at: Instant,
+    /// When the shards are due to hear that the stream is still there.
+    refresh_at: Instant,
     /// When the client was told to move.
     moving_since: Option<Instant>,
 }
@@ -86,7 +92,7 @@ impl Connection {
         responses: mpsc::Sender<ConnectResponse>,
     ) -> Self {
         let identity = StreamIdentity::new(ticket, client, city.cluster().node());
-        Self {
+        let mut connection = Self {
             mailbox: Some(city.open_mailbox(ticket.id.0)),
             meta: city.cluster().meta_changes(),
             stream: Stream::new(identity, is_resumed),
@@ -99,8 +105,11 @@ impl Connection {
             calls: FuturesUnordered::new(),
             waiting: None,
             hint_at: Instant::now(),
+            refresh_at: Instant::now(),
             moving_since: None,
-        }
+        };
+        connection.refresh_later();
+        connection
     }
 
     /// Runs the stream until it ends, tells its shards unless a newer connection took over, and returns the status that
@@ -172,7 +181,7 @@ impl Connection {
                 Some((call, answer)) = self.calls.next() => self.stream.answered(call, answer),
                 delivery = receive(self.mailbox.as_mut()), if has_room && self.mailbox.is_some() => {
                     match delivery {
-                        Some(delivery) => self.stream.deliver(delivery, self.city.cluster().ports().clock.now()),
+                        Some(delivery) => self.stream.deliver(delivery),
                         None => self.mailbox = None,
                     }
                     Ok(())
@@ -183,6 +192,11 @@ impl Connection {
                 }
                 () = sleep_until(self.hint_at), if may_hint => {
                     self.hint();
+                    Ok(())
+                }
+                () = sleep_until(self.refresh_at) => {
+                    self.stream.refresh();
+                    self.refresh_later();
                     Ok(())
                 }
                 () = sleep_until(moves_at.unwrap_or_else(Instant::now)), if moves_at.is_some() => return End::Stopping,
@@ -201,6 +215,11 @@ impl Connection {
         if let Some(endpoint) = leader.and_then(|leader| route::api_address(&self.city, leader)) {
             self.respond(connect_response::Message::LeaderElsewhere(LeaderElsewhere { endpoint }));
         }
+    }
+
+    fn refresh_later(&mut self) {
+        let pause = REFRESH_PAUSE_MAX.min(self.city.stream_age_max() / REFRESH_PART);
+        self.refresh_at = Instant::now() + jittered(pause, self.city.cluster().ports().random.next_u64());
     }
 
     /// Hands a request to the stream; the outer error is a request that is none.

@@ -23,12 +23,17 @@ pub(crate) struct LaneId(pub(crate) u32);
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// Deliveries of a lane that are kept for devices which are not attached yet. Beyond it the oldest goes; the shard repeats it.
+const EARLY_MAX: usize = 256;
+
 /// A stream's way to one shard.
 pub(crate) struct Lane {
     pub(crate) shard: ShardId,
     /// The alias of each attached device number, for deliveries.
     aliases: HashMap<u32, u32>,
     is_opened: bool,
+    /// The stream is to be opened once more, so that the shard does not forget it.
+    is_refresh_due: bool,
     /// What the shard has of the stream, as far as it told.
     totals: StreamTotals,
     attaches: VecDeque<AttachShare>,
@@ -37,6 +42,9 @@ pub(crate) struct Lane {
     failures: u32,
     /// Highest epoch seen in a delivery from the shard.
     epoch: u64,
+    /// Deliveries for devices that are not attached yet, oldest first: the shard knows the devices of a resumed stream before
+    /// this connection does.
+    early: VecDeque<(u64, message::Delivery)>,
 }
 
 /// The devices of one `AttachDevices` that live in the lane's shard.
@@ -54,6 +62,13 @@ pub(crate) struct AttachingDevice {
     pub(crate) name: String,
 }
 
+/// What the client is to be delivered.
+pub(crate) struct LaneDelivery {
+    pub(crate) alias: u32,
+    pub(crate) epoch: u64,
+    pub(crate) delivery: message::Delivery,
+}
+
 enum InFlight {
     Nothing,
     Open,
@@ -67,6 +82,8 @@ pub(crate) struct Progress {
     pub(crate) acknowledged: Vec<ReadingsAcknowledged>,
     /// The share is done; per device its error, empty when attached.
     pub(crate) attached: Option<(AttachShare, Vec<String>)>,
+    /// What came too early for these devices.
+    pub(crate) deliveries: Vec<LaneDelivery>,
     /// What to ask the shard, after a pause.
     pub(crate) request: Option<(Request, Duration)>,
 }
@@ -77,12 +94,14 @@ impl Lane {
             shard,
             aliases: HashMap::new(),
             is_opened: false,
+            is_refresh_due: false,
             totals: StreamTotals::default(),
             attaches: VecDeque::new(),
             parts: VecDeque::new(),
             in_flight: InFlight::Nothing,
             failures: 0,
             epoch: 0,
+            early: VecDeque::new(),
         }
     }
 
@@ -90,14 +109,27 @@ impl Lane {
         self.attaches.push_back(share);
     }
 
+    /// Adds the reading numbered `index` of the batch `sequence`, which takes `batch_bytes` at most.
     #[inline]
-    pub(crate) fn push_reading(&mut self, sequence: u64, index: u32, alias: u32, reading: &Reading) {
-        if !self.parts.back().is_some_and(|part| part.takes(sequence)) {
+    pub(crate) fn push_reading(
+        &mut self,
+        sequence: u64,
+        batch_bytes: usize,
+        index: u32,
+        alias: u32,
+        reading: &Reading,
+    ) {
+        if !self.parts.back().is_some_and(|part| part.takes(sequence, batch_bytes)) {
             self.parts.push_back(Part::default());
         }
         if let Some(part) = self.parts.back_mut() {
             part.push(sequence, index, alias, reading);
         }
+    }
+
+    /// Has an open stream opened once more when the request that is on its way is answered.
+    pub(crate) fn refresh(&mut self) {
+        self.is_refresh_due = self.is_opened;
     }
 
     /// Whether the stream is open in the shard and no device waits to be attached.
@@ -110,13 +142,26 @@ impl Lane {
         self.is_opened || !matches!(self.in_flight, InFlight::Nothing)
     }
 
-    /// The alias of a device of this shard, unless `epoch` is below the highest seen.
-    pub(crate) fn alias_for(&mut self, device: u32, epoch: u64) -> Option<u32> {
+    /// Takes a delivery from the shard: `None` when its epoch is below the highest seen, or until its device is attached.
+    pub(crate) fn deliver(&mut self, epoch: u64, delivery: message::Delivery) -> Option<LaneDelivery> {
         if epoch < self.epoch {
             return None;
         }
         self.epoch = epoch;
-        self.aliases.get(&device).copied()
+        let Some(alias) = self.aliases.get(&delivery.device).copied() else {
+            if self.early.len() == EARLY_MAX {
+                self.early.pop_front();
+            }
+            self.early.push_back((epoch, delivery));
+            return None;
+        };
+        Some(LaneDelivery { alias, epoch, delivery })
+    }
+
+    /// Delivers what came before its device was attached.
+    fn deliver_early(&mut self) -> Vec<LaneDelivery> {
+        let early = std::mem::take(&mut self.early);
+        early.into_iter().filter_map(|(epoch, delivery)| self.deliver(epoch, delivery)).collect()
     }
 
     /// Starts the next request when none is on its way.
@@ -132,6 +177,9 @@ impl Lane {
     fn next_in_flight(&mut self, aliases: &Aliases, acknowledged: &mut Vec<ReadingsAcknowledged>) -> InFlight {
         if !self.is_opened {
             return if self.attaches.is_empty() && self.parts.is_empty() { InFlight::Nothing } else { InFlight::Open };
+        }
+        if std::mem::take(&mut self.is_refresh_due) {
+            return InFlight::Open;
         }
         if let Some(share) = self.attaches.pop_front() {
             return InFlight::Attach(share);
@@ -216,7 +264,7 @@ impl Lane {
             errors.push(answer.error);
         }
         self.refuse(&refused, aliases);
-        Ok(Progress { attached: Some((share, errors)), ..Progress::default() })
+        Ok(Progress { attached: Some((share, errors)), deliveries: self.deliver_early(), ..Progress::default() })
     }
 
     /// Readings that came for these aliases meanwhile are of no device, even when an alias is soon used for another one.
@@ -267,6 +315,7 @@ impl Lane {
     fn go_on(&mut self, done: Progress, stream: &StreamIdentity, aliases: &Aliases) -> Progress {
         let mut progress = self.advance(stream, aliases);
         progress.attached = done.attached;
+        progress.deliveries = done.deliveries;
         progress.acknowledged.splice(..0, done.acknowledged);
         progress
     }

@@ -17,7 +17,7 @@ use kvarter_cluster::{NodeId, ShardId, Timestamp};
 
 use super::aliases::{ALIAS_MAX, Aliases};
 use super::attach::{AttachAnswers, Attaching};
-use super::lane::{AttachShare, AttachingDevice, Lane, LaneId, Progress};
+use super::lane::{AttachShare, AttachingDevice, Lane, LaneDelivery, LaneId, Progress};
 use super::outbox::Outbox;
 use super::part::{self, OutcomesMismatch};
 use super::ticket::StreamTicket;
@@ -192,12 +192,13 @@ impl Stream {
     pub(crate) fn readings(&mut self, batch: &ReadingBatch) -> Result<(), Ended> {
         self.check_batch(batch)?;
         self.sequence = batch.sequence;
-        let readings_count = batch.readings.len();
+        let (readings_count, batch_bytes) = (batch.readings.len(), part::batch_bytes(batch));
         let mut unattached = Vec::new();
         for (index, reading) in (0..).zip(&batch.readings) {
             match self.aliases.route(reading.alias) {
                 Some((lane, alias)) => {
-                    self.lanes[lane.0 as usize].lane.push_reading(batch.sequence, index, alias, reading);
+                    let lane = &mut self.lanes[lane.0 as usize].lane;
+                    lane.push_reading(batch.sequence, batch_bytes, index, alias, reading);
                 }
                 None => unattached.push(index),
             }
@@ -258,6 +259,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Has every shard told that the stream is still connected here.
+    pub(crate) fn refresh(&mut self) {
+        for lane in self.lane_ids() {
+            self.slot(lane).lane.refresh();
+            self.advance(lane);
+        }
+    }
+
     /// Takes a shard's answer to `call`.
     pub(crate) fn answered(&mut self, call: CallId, answer: Result<Reply, Failure>) -> Result<(), Ended> {
         match call {
@@ -279,20 +288,26 @@ impl Stream {
         Ok(())
     }
 
-    /// Passes a delivery on to the client, unless it is fenced, late, or of a device that is not attached here: those
-    /// the shard repeats or ends.
-    pub(crate) fn deliver(&mut self, delivery: StreamDelivery, now: Timestamp) {
+    /// Passes a delivery on to the client once its device is attached, unless it is fenced: those the shard repeats or ends.
+    /// Whoever writes it looks at its deadline.
+    pub(crate) fn deliver(&mut self, delivery: StreamDelivery) {
         let StreamDelivery { shard, epoch, delivery } = delivery;
-        let Some(slot) = self.lanes.iter_mut().find(|slot| slot.lane.shard == shard) else { return };
-        let Some(alias) = slot.lane.alias_for(delivery.device, epoch) else { return };
+        let slot = self.lanes.iter_mut().find(|slot| slot.lane.shard == shard);
+        if let Some(delivery) = slot.and_then(|slot| slot.lane.deliver(epoch, delivery)) {
+            self.send_delivery(shard, delivery);
+        }
+    }
+
+    fn send_delivery(&mut self, shard: ShardId, delivery: LaneDelivery) {
+        let LaneDelivery { alias, epoch, delivery } = delivery;
         let message = match delivery.delivery {
-            Some(message::delivery::Delivery::Command(command)) if command.deadline_us > now.0 => {
+            Some(message::delivery::Delivery::Command(command)) => {
                 Message::Command(conversion::command::delivery(command, alias, shard, epoch))
             }
             Some(message::delivery::Delivery::Desired(desired)) => {
                 Message::Desired(conversion::command::desired(desired, alias, shard, epoch))
             }
-            Some(message::delivery::Delivery::Command(_)) | None => return,
+            None => return,
         };
         self.effects.push_back(Effect::Send(message));
     }
@@ -313,10 +328,13 @@ impl Stream {
     }
 
     fn take(&mut self, lane: LaneId, progress: Progress) {
-        let Progress { acknowledged, attached, request } = progress;
+        let Progress { acknowledged, attached, deliveries, request } = progress;
         if let Some((share, errors)) = attached {
             self.attaches.answered(&share, errors, self.lanes[lane.0 as usize].lane.shard);
             self.send_attached();
+        }
+        for delivery in deliveries {
+            self.send_delivery(self.lanes[lane.0 as usize].lane.shard, delivery);
         }
         for acknowledged in acknowledged {
             self.acknowledge(acknowledged);

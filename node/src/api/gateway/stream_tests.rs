@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kvarter_actors::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{StreamDelivery, StreamId};
+use kvarter_actors::{PART_BYTES_MAX, StreamDelivery, StreamId};
 use kvarter_api::v1::{
     CommandAcknowledgement, CommandOutcome, DevicesAttached, Reading, ReadingBatch, ReadingOutcome,
     ReadingsAcknowledged, connect_response::Message, reading,
@@ -67,6 +67,7 @@ enum Step {
     Arrive(prop::sample::Index),
     /// The device of this alias is retired.
     Retire(u32),
+    Refresh,
     Reconnect,
 }
 
@@ -83,6 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (any::<prop::sample::Index>(), fate).prop_map(|(call, fate)| Step::Answer(call, fate)),
         1 => any::<prop::sample::Index>().prop_map(Step::Arrive),
         1 => (0_u32..6).prop_map(Step::Retire),
+        1 => Just(Step::Refresh),
         2 => Just(Step::Reconnect),
     ];
     prop::collection::vec(step, 0..120)
@@ -138,6 +140,7 @@ impl World {
                 self.shard(ShardId(1 + alias % SHARDS)).retire(&format!("d/{alias}"));
                 self.retired.insert(alias);
             }
+            Step::Refresh => self.stream.refresh(),
             Step::Reconnect => self.reconnect(),
             Step::Answer(..) | Step::Arrive(_) => {}
         }
@@ -210,6 +213,24 @@ impl World {
                 self.rejected_without_shard.insert(place);
             }
         }
+    }
+
+    /// The first shard delivers a command in `epoch`, and names it after that.
+    fn deliver(&mut self, device: u32, epoch: u64) {
+        let command = message::CommandDelivery { id: format!("e{epoch}"), ..Default::default() };
+        let delivery = Some(message::delivery::Delivery::Command(command));
+        let delivery = message::Delivery { stream: identity().bytes, device, delivery };
+        self.stream.deliver(StreamDelivery { shard: ShardId(1), epoch, delivery });
+        self.run_effects();
+    }
+
+    /// The commands that the client got, as (alias, id).
+    fn commands(&self) -> Vec<(u32, String)> {
+        let command = |message: &Message| match message {
+            Message::Command(command) => (command.alias, command.id.clone()),
+            other => unreachable!("only commands were delivered, not {other:?}"),
+        };
+        self.sent.iter().map(command).collect()
     }
 
     /// Nothing fails any more.
@@ -290,6 +311,29 @@ fn batches_that_wait_go_as_one_part() {
     let Request::SubmitReadings(submit) = &world.calls[0].2 else { unreachable!("a part follows") };
     assert_eq!((submit.previous, submit.sequence), (1, 4));
     assert_eq!(submit.readings.as_ref().map(message::Readings::len), Some(6));
+}
+
+#[test]
+fn batches_of_the_longest_texts_go_in_parts_that_a_shard_takes() {
+    let mut world = World::new();
+    world.settle();
+    let text = |bytes: usize| Reading { value: Some(reading::Value::Text("x".repeat(bytes))), ..batch(1, &[0]).readings[0].clone() };
+    for (sequence, bytes) in [(1, 1), (2, 100), (3, 100), (4, 300), (5, 256)] {
+        let readings = vec![text(bytes); BATCH_READINGS_MAX];
+        world.stream.readings(&ReadingBatch { sequence, readings }).expect("a good batch");
+    }
+    let mut sequences = Vec::new();
+    while let Some(effect) = world.stream.next_effect() {
+        let Effect::Call { call, request: Request::SubmitReadings(submit), .. } = effect else { continue };
+        let readings = submit.readings.expect("readings");
+        assert!(readings.payload_bytes() <= PART_BYTES_MAX, "{} bytes", readings.payload_bytes());
+        sequences.push(submit.sequence);
+        let outcomes = vec![1; readings.len()];
+        let answer = message::ReadingsSubmitted { outcomes, ..Default::default() };
+        world.stream.answered(call, Ok(Reply::ReadingsSubmitted(answer))).expect("the stream goes on");
+    }
+    assert_eq!(sequences, [1, 3, 4, 5]);
+    assert!(world.stream.is_idle());
 }
 
 #[test]
@@ -380,6 +424,30 @@ fn a_shard_that_forgot_the_stream_ends_it() {
 }
 
 #[test]
+fn a_connected_stream_is_opened_again_between_its_parts() {
+    let mut world = World::new();
+    world.settle();
+    world.send(vec![0, 1]);
+    world.run_effects();
+    world.stream.refresh();
+    world.run_effects();
+    let opened = |world: &World| -> Vec<ShardId> {
+        let is_open = |request: &Request| matches!(request, Request::OpenStream(_));
+        world.calls.iter().filter(|(.., request)| is_open(request)).map(|(_, shard, _)| *shard).collect()
+    };
+    assert_eq!(opened(&world), [ShardId(3)], "the others are busy");
+    world.send(vec![0]);
+    world.run_effects();
+    let busy = world.calls.iter().position(|(_, shard, _)| *shard == ShardId(1)).expect("a part is on its way");
+    world.answer(busy, Fate::Answered);
+    world.run_effects();
+    assert_eq!(opened(&world), [ShardId(3), ShardId(1)]);
+    world.settle();
+    assert!(world.open.is_empty() && world.stream.is_idle());
+    assert_eq!(world.shards[&ShardId(1)].stored, [id(1, 0), id(2, 0)]);
+}
+
+#[test]
 fn retries_pause_longer_and_no_less_than_the_shard_asks() {
     let mut world = World::new();
     let (call, ..) = world.calls[0];
@@ -394,26 +462,56 @@ fn retries_pause_longer_and_no_less_than_the_shard_asks() {
 }
 
 #[test]
-fn deliveries_are_fenced_and_never_late() {
+fn deliveries_are_fenced() {
     let mut world = World::new();
     world.settle();
     let device = world.shards[&ShardId(1)].device("d/3");
-    let deliver = |world: &mut World, device, epoch, deadline_us| {
-        let command = message::CommandDelivery { id: format!("e{epoch}"), deadline_us, ..Default::default() };
-        let delivery = Some(message::delivery::Delivery::Command(command));
-        let delivery = message::Delivery { stream: identity().bytes, device, delivery };
-        world.stream.deliver(StreamDelivery { shard: ShardId(1), epoch, delivery }, Timestamp(1_000));
-        world.run_effects();
-    };
-    deliver(&mut world, device, 5, 2_000);
-    deliver(&mut world, device, 4, 2_000);
-    deliver(&mut world, device, 5, 1_000);
-    deliver(&mut world, 99, 6, 2_000);
-    let commands = world.sent.iter().map(|message| match message {
-        Message::Command(command) => (command.alias, command.id.as_str(), command.epoch),
-        other => unreachable!("only commands were delivered, not {other:?}"),
-    });
-    assert_eq!(commands.collect::<Vec<_>>(), [(3, "e5", 5)]);
+    world.deliver(device, 5);
+    world.deliver(device, 4);
+    world.deliver(99, 6);
+    assert_eq!(world.commands(), [(3, "e5".to_owned())]);
+}
+
+#[test]
+fn what_a_resumed_streams_devices_are_delivered_before_they_are_attached_waits_for_that() {
+    let mut world = World::new();
+    world.settle();
+    let device = |alias: u32| world.shards[&ShardId(1)].device(&format!("d/{alias}"));
+    let (first, later) = (device(0), device(3));
+    // The shard delivers as soon as the stream is open; the client attaches its devices in two requests.
+    world.stream = Stream::new(identity(), true);
+    world.calls.clear();
+    let [one, other] = [0, 3].map(|alias| Attaching { alias, place: Ok((ShardId(1), format!("d/{alias}"))) });
+    world.stream.attach(vec![one]).expect("a good request");
+    world.run_effects();
+    world.answer(0, Fate::Answered);
+    world.run_effects();
+    world.deliver(first, 5);
+    world.deliver(later, 5);
+    assert!(world.commands().is_empty());
+    world.settle();
+    assert_eq!(world.commands(), [(0, "e5".to_owned())]);
+    world.stream.attach(vec![other]).expect("a good request");
+    world.run_effects();
+    world.settle();
+    assert_eq!(world.commands(), [(0, "e5".to_owned()), (3, "e5".to_owned())]);
+}
+
+#[test]
+fn what_came_too_early_is_bounded_and_fenced_when_its_device_is_attached() {
+    let mut world = World::new();
+    let open = world.calls.iter().position(|(_, shard, _)| *shard == ShardId(1)).expect("the lane opens");
+    world.answer(open, Fate::Answered);
+    world.run_effects();
+    // Devices 0 and 1 of the shard will be d/0 and d/3.
+    world.deliver(0, 4);
+    world.deliver(1, 5);
+    for _ in 0..300 {
+        world.deliver(99, 5);
+    }
+    world.deliver(0, 6);
+    world.settle();
+    assert_eq!(world.commands(), [(0, "e6".to_owned())]);
 }
 
 #[test]
