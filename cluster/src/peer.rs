@@ -27,7 +27,7 @@ use self::connection::Connector;
 pub use self::tls::{PortTls, TlsRefused};
 use crate::meta::VERSION_MAX;
 use crate::wire::peer_client::PeerClient;
-use crate::{Clock, ClusterId, DiskId, NodeId, Ports, ShardId, Term, wire};
+use crate::{Clock, ClusterId, DiskId, NodeId, Ports, ShardId, Term, Timestamp, wire};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(7);
 /// A call that was given up is known for so long, so that its late answer harms no other call: for as long as the connection, since
 /// HTTP/2 measures it by the machine's clock, which no simulation has. It keeps 50 calls at most.
 const GIVEN_UP_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Within this time two clocks that run at slightly different speeds do not part by as much as makes one wrong.
+const CLOCK_KNOWN_FOR: Duration = Duration::from_secs(3600);
 /// A slower answer tells too little about the other's clock.
 const CLOCK_ROUND_TRIP_MAX: Duration = Duration::from_millis(100);
 /// A node that answered within this time counts as reachable.
@@ -110,8 +112,8 @@ struct Known {
     answered: Mutex<Option<Instant>>,
     /// Between the last question who it is and its answer.
     round_trip: Mutex<Option<Duration>>,
-    /// How far its clock was ahead of this node's when it last told, microseconds.
-    ahead_us: Mutex<Option<i64>>,
+    /// Its clock as it last told, and when it read it.
+    clock: Mutex<Option<(Timestamp, Instant)>>,
     /// It said that it should lead nothing.
     is_unfit: AtomicBool,
     /// It said that this is because it is drained.
@@ -178,7 +180,7 @@ impl Peers {
             channel,
             answered: Mutex::new(None),
             round_trip: Mutex::new(None),
-            ahead_us: Mutex::new(None),
+            clock: Mutex::new(None),
             is_unfit: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
             knows_unfit: AtomicBool::new(false),
@@ -271,15 +273,20 @@ impl Peers {
         known.get(&node).filter(|peer| peer.is_reachable()).and_then(|peer| *peer.round_trip.lock())
     }
 
-    /// How far the clocks of the reachable nodes are ahead of this one's, microseconds; this node's own is zero.
+    /// How far the clocks of the nodes are ahead of this one's, microseconds; this node's own is zero. A clock is known for an hour
+    /// after its node last answered: which of two is wrong, nobody could say when only they are left.
     pub(crate) fn clocks_ahead(&self) -> BTreeMap<NodeId, i64> {
         // Locked once: a reader that comes again waits behind a writer, who waits for its first lock.
         let known = self.known.read();
-        let others = known.iter().filter(|(_, peer)| peer.is_reachable());
-        let mut ahead: BTreeMap<_, _> =
-            others.filter_map(|(node, peer)| Some((*node, (*peer.ahead_us.lock())?))).collect();
-        ahead.insert(self.own.node, 0);
-        ahead
+        let now = self.clock.now();
+        let ahead = known.iter().filter_map(|(node, peer)| {
+            let (told, read) = (*peer.clock.lock())?;
+            // By this node's own even time, so that neither the wait nor a jump of its clock counts.
+            let since = read.elapsed();
+            let since_us = i64::try_from(since.as_micros()).ok().filter(|_| since < CLOCK_KNOWN_FOR)?;
+            Some((*node, told.0.saturating_add(since_us).saturating_sub(now.0)))
+        });
+        ahead.chain([(self.own.node, 0)]).collect()
     }
 
     /// Whether `node` is to lead nothing until it is told otherwise, as the node said last.
@@ -441,7 +448,7 @@ impl Peers {
         let mut request = self.request(node, None, wire::IdentifyRequest {});
         request.set_timeout(CONNECT_TIMEOUT);
         let mut client = self.client(node)?;
-        let (asked, asked_us) = (Instant::now(), self.clock.now().0);
+        let asked = Instant::now();
         let answer = tokio::time::timeout(CONNECT_TIMEOUT, client.identify(request))
             .await
             .map_err(|_elapsed| Status::deadline_exceeded(format!("{node} did not answer")))?
@@ -458,8 +465,7 @@ impl Peers {
         *peer.round_trip.lock() = Some(round_trip);
         if round_trip <= CLOCK_ROUND_TRIP_MAX {
             // The other's clock was read about halfway.
-            let half_us = i64::try_from(round_trip.as_micros() / 2).expect("a short time");
-            *peer.ahead_us.lock() = Some(answer.clock_us.saturating_sub(asked_us.saturating_add(half_us)));
+            *peer.clock.lock() = Some((Timestamp(answer.clock_us), asked + round_trip / 2));
         }
         Ok(answer)
     }

@@ -225,11 +225,12 @@ impl<S: StateMachine> ShardHandle<S> {
     }
 }
 
-/// Follows the Raft core and publishes the leadership until `stop`.
+/// Follows the Raft core and publishes the leadership until `stop`. None begins while `is_clock_wrong`: it is given up.
 pub(crate) async fn follow_leadership<S: StateMachine>(
     raft: Raft<S>,
     node: NodeId,
     published: watch::Sender<Leadership>,
+    is_clock_wrong: impl Fn() -> bool,
     stop: CancellationToken,
 ) {
     let mut metrics = raft.server_metrics();
@@ -253,7 +254,7 @@ pub(crate) async fn follow_leadership<S: StateMachine>(
                 std::future::pending::<()>().await;
             }
             // The blank entry of this term must be applied before anything is decided on the state.
-            while raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_err() {
+            while is_clock_wrong() || raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_err() {
                 tokio::time::sleep(CONFIRM_INTERVAL).await;
             }
         };

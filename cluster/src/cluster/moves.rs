@@ -77,12 +77,15 @@ async fn look<S: StateMachine, G: StateMachine>(core: &Core<S>, handle: &ShardHa
     let is_caught_up = |node: &NodeId| {
         *node == own || core.peers.is_reachable(*node) && lags.get(&node.0).is_some_and(|lag| *lag <= LAG_MAX)
     };
+    let caught_up: BTreeSet<_> = membership.nodes().map(|(node, _)| NodeId(*node)).filter(is_caught_up).collect();
+    let may_lead = upkeep::may_lead(core);
     let voters = membership.get_joint_config().iter().map(|voters| voters.iter().copied().map(NodeId).collect());
     let group = Group {
         leader: own,
         voters: voters.collect(),
         learners: membership.learner_ids().map(NodeId).collect(),
-        caught_up: membership.nodes().map(|(node, _)| NodeId(*node)).filter(is_caught_up).collect(),
+        heirs: caught_up.iter().copied().filter(|node| may_lead(*node)).collect(),
+        caught_up,
     };
     let leader = LeaderId { term: leadership.term.0, node_id: own.0 };
     Some(Seen { group, membership: log_id, is_committed: log_id <= committed, leader })

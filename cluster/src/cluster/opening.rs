@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
+use super::clocks::far_clocks;
 use crate::checkpoint::CheckpointStore;
 use crate::log::{GroupLog, LogStore};
 use crate::peer::Peers;
@@ -111,7 +112,9 @@ impl Opening<'_> {
         let door = Door { shard, raft: raft.clone(), replica: Arc::clone(&replica) };
         self.groups.write().insert(shard, Arc::new(door));
         let (published, leadership) = tokio::sync::watch::channel(Leadership::default());
-        self.tasks.spawn(follow_leadership(raft.clone(), self.node, published, self.stop.clone()));
+        let (node, peers) = (self.node, Arc::clone(self.peers));
+        let is_clock_wrong = move || far_clocks(&peers.clocks_ahead()).contains(&node);
+        self.tasks.spawn(follow_leadership(raft.clone(), node, published, is_clock_wrong, self.stop.clone()));
         let outcome_timeout = Duration::from_millis(self.raft_config.election_timeout_max) * OUTCOME_LEASES;
         Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership, outcome_timeout))
     }

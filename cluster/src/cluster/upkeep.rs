@@ -170,6 +170,17 @@ pub(super) async fn hand_over<S: StateMachine>(group: &ShardHandle<S>, to: NodeI
     }
 }
 
+/// Whom a leadership may be handed to now: who answers, is fit for leading, and has a clock that is near the others'. Of a node
+/// whose own clock is wrong also one that is unfit: it leads better.
+pub(super) fn may_lead<S: StateMachine>(core: &Core<S>) -> impl Fn(NodeId) -> bool {
+    let far = far_clocks(&core.peers.clocks_ahead());
+    let own_is_far = far.contains(&core.config.node);
+    move |node| {
+        let is_fit = || core.peers.is_fit(node) || own_is_far;
+        core.peers.is_reachable(node) && !far.contains(&node) && is_fit()
+    }
+}
+
 /// Gives leaderships back to the preferred leaders, one a round.
 async fn spread_leaders<S: StateMachine>(core: Arc<Core<S>>) {
     loop {
@@ -178,15 +189,14 @@ async fn spread_leaders<S: StateMachine>(core: Arc<Core<S>>) {
             return;
         }
         let placed = core.meta_view.borrow().shards.clone();
-        let far = far_clocks(&core.peers.clocks_ahead());
+        let may_lead = may_lead(&core);
         for group in handles(&core) {
             let Some(leader) = placed.get(&group.id()).and_then(|shard| shard.replicas.first()).copied() else {
                 continue;
             };
-            let misplaced =
-                group.leadership().borrow().is_ready && leader != core.config.node && !far.contains(&leader);
+            let misplaced = group.leadership().borrow().is_ready && leader != core.config.node;
             let is_near = || lags(&group.raft).iter().any(|(node, lag)| *node == leader && *lag <= TRANSFER_LAG_MAX);
-            if misplaced && core.peers.is_reachable(leader) && core.peers.is_fit(leader) && is_near() {
+            if misplaced && may_lead(leader) && is_near() {
                 hand_over(&group, leader).await;
                 break;
             }
@@ -234,9 +244,9 @@ async fn give_up_leader<S: StateMachine, G: StateMachine>(core: &Core<S>, group:
     if group.leadership().borrow().leader != Some(core.config.node) {
         return false;
     }
-    let can_lead = |node: NodeId| core.peers.is_reachable(node) && core.peers.is_fit(node);
-    let candidates = lags(&group.raft).into_iter().filter(|(node, _)| can_lead(*node));
-    let Some((to, _)) = candidates.min_by_key(|(_, lag)| *lag) else { return false };
+    let may_lead = may_lead(core);
+    let candidates = lags(&group.raft).into_iter().filter(|(node, _)| may_lead(*node));
+    let Some((to, _)) = candidates.min_by_key(|(node, lag)| (!core.peers.is_fit(*node), *lag)) else { return false };
     hand_over(group, to).await;
     true
 }

@@ -13,6 +13,8 @@ pub(crate) struct Group {
     pub(crate) learners: BTreeSet<NodeId>,
     /// Members that answer and lack next to nothing; the leader is one of them.
     pub(crate) caught_up: BTreeSet<NodeId>,
+    /// Those of them that a leadership may be handed to.
+    pub(crate) heirs: BTreeSet<NodeId>,
 }
 
 /// The members that a group is to have.
@@ -27,7 +29,7 @@ pub(crate) struct Goal {
 pub(crate) enum Step {
     /// The group is as it is to be.
     Settled,
-    /// Nothing can be done before a member has caught up.
+    /// Nothing can be done before a member has caught up, or may lead.
     Wait,
     /// Ends a change that an earlier leader began.
     FinishChange,
@@ -48,7 +50,7 @@ pub(crate) fn next_step(group: &Group, goal: &Goal) -> Step {
         [voters] => voters,
         [.., last] if !last.contains(&group.leader) => {
             // It would end the change and its own leadership with it, and leave the group to an election.
-            let heir = last.iter().copied().find(|node| group.caught_up.contains(node));
+            let heir = last.intersection(&group.heirs).next().copied();
             return heir.map_or(Step::FinishChange, Step::HandOver);
         }
         _ => return Step::FinishChange,
@@ -89,5 +91,5 @@ pub(crate) fn next_step(group: &Group, goal: &Goal) -> Step {
 /// Who is to lead on when the leader goes.
 fn successor(group: &Group, goal: &Goal, voters: &BTreeSet<NodeId>) -> Option<NodeId> {
     let mut candidates = goal.voters.intersection(voters).copied();
-    candidates.find(|node| *node != group.leader && group.caught_up.contains(node))
+    candidates.find(|node| *node != group.leader && group.heirs.contains(node))
 }

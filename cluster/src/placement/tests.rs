@@ -155,15 +155,24 @@ proptest! {
 struct World {
     group: Group,
     alive: BTreeSet<NodeId>,
+    /// May be elected, but not be handed a leadership.
+    unfit: Option<NodeId>,
 }
 
 impl World {
-    fn start(voters: &BTreeSet<NodeId>, dead: Option<NodeId>) -> Option<Self> {
+    fn start(voters: &BTreeSet<NodeId>, dead: Option<NodeId>, unfit: Option<NodeId>) -> Option<Self> {
         let alive: BTreeSet<_> = (1..10).map(node).filter(|node| Some(*node) != dead).collect();
         let leader = *voters.intersection(&alive).next()?;
         let caught_up = voters.intersection(&alive).copied().collect();
-        let group = Group { leader, voters: vec![voters.clone()], learners: BTreeSet::new(), caught_up };
-        Some(Self { group, alive })
+        let (voters, learners, heirs) = (vec![voters.clone()], BTreeSet::new(), BTreeSet::new());
+        let mut world = Self { group: Group { leader, voters, learners, caught_up, heirs }, alive, unfit };
+        world.find_heirs();
+        Some(world)
+    }
+
+    fn find_heirs(&mut self) {
+        let heirs = self.group.caught_up.iter().copied().filter(|node| Some(*node) != self.unfit);
+        self.group.heirs = heirs.collect();
     }
 
     fn voters(&self) -> BTreeSet<NodeId> {
@@ -181,8 +190,12 @@ impl World {
             Step::Wait => {
                 let learners = self.group.learners.intersection(&self.alive);
                 let next = learners.copied().find(|node| !self.group.caught_up.contains(node));
-                let Some(next) = next else { return false };
-                self.group.caught_up.insert(next);
+                match next {
+                    Some(next) => drop(self.group.caught_up.insert(next)),
+                    None if self.unfit.is_none() => return false,
+                    None => self.unfit = None,
+                }
+                self.find_heirs();
             }
             Step::FinishChange => {
                 let last = self.group.voters.pop().unwrap();
@@ -197,7 +210,7 @@ impl World {
             Step::AddLearner(learner) => assert!(self.group.learners.insert(learner)),
             Step::RemoveLearner(learner) => assert!(self.group.learners.remove(&learner)),
             Step::HandOver(to) => {
-                assert!(self.voters().contains(&to) && self.group.caught_up.contains(&to));
+                assert!(self.voters().contains(&to) && self.group.heirs.contains(&to));
                 self.group.leader = to;
             }
             Step::SetVoters(voters) => {
@@ -223,12 +236,13 @@ proptest! {
         wanted in voter_sets(),
         learners in prop::collection::btree_set((1..10u64).prop_map(node), 0..3),
         dead in prop::option::of((1..10u64).prop_map(node)),
+        unfit in prop::option::of((1..10u64).prop_map(node)),
         cuts in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 40),
     ) {
         // A node that is dead may be replaced, but can not come in.
         let dead = dead.filter(|dead| !wanted.contains(dead) && voters.len() > 2);
         let goal = Goal { learners: learners.into_iter().filter(|node| !wanted.contains(node) && Some(*node) != dead).collect(), voters: wanted };
-        let Some(mut world) = World::start(&voters, dead) else { return Ok(()) };
+        let Some(mut world) = World::start(&voters, dead, unfit) else { return Ok(()) };
         let live = |world: &World, voters: &BTreeSet<NodeId>| voters.intersection(&world.alive).count();
         let least = live(&world, &voters).min(goal.voters.len());
         let mut cuts = cuts.into_iter();
@@ -257,8 +271,20 @@ proptest! {
 #[test]
 fn a_dead_voter_is_replaced_before_a_live_one() {
     let voters: BTreeSet<_> = [1, 2, 3].map(node).into();
-    let caught_up = [1, 2, 4].map(node).into();
-    let group = Group { leader: node(1), voters: vec![voters], learners: [node(4)].into(), caught_up };
+    let caught_up: BTreeSet<_> = [1, 2, 4].map(node).into();
+    let heirs = caught_up.clone();
+    let group = Group { leader: node(1), voters: vec![voters], learners: [node(4)].into(), caught_up, heirs };
     let goal = Goal::replicas(&[1, 4].map(node));
     assert_eq!(next_step(&group, &goal), Step::SetVoters([1, 2, 4].map(node).into()));
+}
+
+#[test]
+fn a_leader_that_is_to_go_waits_for_a_voter_that_may_lead() {
+    let voters: BTreeSet<_> = [1, 2, 3].map(node).into();
+    let (caught_up, heirs) = (voters.clone(), [1, 3].map(node).into());
+    let mut group = Group { leader: node(1), voters: vec![voters], learners: BTreeSet::new(), caught_up, heirs };
+    let goal = Goal::replicas(&[2, 3].map(node));
+    assert_eq!(next_step(&group, &goal), Step::HandOver(node(3)));
+    group.heirs.remove(&node(3));
+    assert_eq!(next_step(&group, &goal), Step::Wait);
 }

@@ -321,3 +321,32 @@ async fn a_node_whose_clock_is_wrong_leads_nothing_until_it_is_set_right() {
     }
     fleet.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_leadership_is_handed_to_a_node_whose_clock_is_wrong_nor_begins_there() {
+    let mut fleet = Fleet::new(3, 6);
+    fleet.start_all().await;
+    let leads = |fleet: &Fleet, node: u64| (1..=6).filter(|shard| fleet.leads(node, ShardId(*shard))).count();
+    eventually("each node leads its share", || (1..=3).all(|node| leads(&fleet, node) == 2)).await;
+    fleet.set_clock_ahead(1, 600_000_000);
+    eventually("the others lead", || leads(&fleet, 2) + leads(&fleet, 3) == 6).await;
+    let began = (1..=6).map(|shard| {
+        let mut leadership = fleet.shard(1, ShardId(shard)).leadership();
+        tokio::spawn(async move { leadership.wait_for(|known| known.is_ready).await.is_ok() })
+    });
+    let began: Vec<_> = began.collect();
+
+    fleet.node(3).transfer_leaders(Duration::from_secs(10)).await;
+    eventually("all are handed to the right one", || leads(&fleet, 2) == 6).await;
+    fleet.stop(3).await;
+    fleet.start(3).await;
+    eventually("it leads its share again", || leads(&fleet, 3) == 2).await;
+    // From now on there are two clocks alone, and elections.
+    fleet.stop(2).await;
+    eventually("the right one leads", || leads(&fleet, 3) == 6).await;
+    assert!(began.iter().all(|began| !began.is_finished()), "the wrong one led for a moment");
+    fleet.set_clock_ahead(1, 0);
+    fleet.node(3).transfer_leaders(Duration::from_secs(10)).await;
+    eventually("it leads again", || leads(&fleet, 1) == 6).await;
+    fleet.stop_all().await;
+}
