@@ -105,6 +105,10 @@ pub enum Violation {
     CommandBroken { id: String, what: String },
     #[error("{what}")]
     Broken { what: String },
+    #[error("{count} valid readings of the load were rejected")]
+    ValidReadingsRejected { count: u64 },
+    #[error("{count} readings of the load were never answered")]
+    ReadingsUnanswered { count: u64 },
     #[error("the drill broke off: {reason}")]
     DrillAborted { reason: String },
     #[error("{checker} saw {seen} {what}, expected at least {expected}")]
