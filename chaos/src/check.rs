@@ -61,6 +61,12 @@ pub enum Violation {
     EffectWithoutCommand { command: String },
     #[error("{command}: executed for epoch {epoch} of shard {shard}, after epoch {highest} was seen")]
     StaleDeliveryObeyed { command: String, shard: u32, epoch: u64, highest: u64 },
+    #[error("{command}: delivered for epoch {epoch} of shard {shard}, on a connection that had seen epoch {highest}")]
+    DeliveredStale { command: String, shard: u32, epoch: u64, highest: u64 },
+    #[error("{command}: delivered {late_us} µs after its deadline")]
+    DeliveredLate { command: String, late_us: i64 },
+    #[error("{command}: delivered {late_us} µs after its end was told")]
+    DeliveredAfterEnd { command: String, late_us: i64 },
     #[error("{command}: the watch shows {next} after {last}")]
     ReceiptWentBack { command: String, last: ReceiptState, next: ReceiptState },
     #[error("{command}: the watch ended with {told}, the feed with {logged:?}")]
@@ -105,6 +111,10 @@ pub enum Violation {
     CommandBroken { id: String, what: String },
     #[error("{what}")]
     Broken { what: String },
+    #[error("{count} valid readings of the load were rejected")]
+    ValidReadingsRejected { count: u64 },
+    #[error("{count} readings of the load were never answered")]
+    ReadingsUnanswered { count: u64 },
     #[error("the drill broke off: {reason}")]
     DrillAborted { reason: String },
     #[error("{checker} saw {seen} {what}, expected at least {expected}")]

@@ -117,7 +117,8 @@ impl Drill {
         let cursors = client.subscribe(SubscribeRequest::default()).await?.cursors();
         let mut probe = Probe::open(client).await?;
         let load = Load::prepare(client, self.plan()).await?;
-        let steering = Steering::start(client, health.clients(), &probe.districts()).await?;
+        let held_up_max = self.fault.duration().unwrap_or_default();
+        let steering = Steering::start(client, health.clients(), &probe.districts(), held_up_max).await?;
         tracing::info!(devices = self.devices, shards = load.shards().len(), "load begins");
         let (progress, acknowledged) = watch::channel(0);
         let stop_load = CancellationToken::new();

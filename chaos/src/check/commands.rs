@@ -13,6 +13,10 @@ use super::{FeedPosition, Violation, Violations};
 /// How far a node's clock, and a device's, may be from the time, microseconds.
 pub const CLOCK_BOUND_US: i64 = 500_000;
 
+/// The longest that a delivery takes from the cluster's last look at it to its device when nothing holds it up, microseconds:
+/// programs that wait for a processor under load, and the time until a shard notices that a deadline has passed.
+const TRANSIT_MAX_US: i64 = 5_000_000;
+
 /// States of a command, in the order in which it passes them; those from `Succeeded` on are ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,14 +89,28 @@ pub struct Receipt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveredCommand {
     pub name: String,
+    /// Counts the connections of the device's gateway. On each of them, epochs of a shard never fall.
+    pub connection: u64,
     pub shard: u32,
     pub epoch: u64,
     /// As the delivery says it.
     pub deadline_us: i64,
     /// By the device's clock, right before it acted.
     pub arrived_us: i64,
+    /// How long a fault may have held it up after the cluster's last look at it, microseconds.
+    pub held_up_max_us: i64,
     /// What the device did because of this delivery; none when it knew the command, or refused.
     pub deed: Option<Deed>,
+}
+
+impl DeliveredCommand {
+    /// The deadline that the operator can know, whatever a leader with a wrong clock says in the delivery.
+    fn known_deadline_us(&self, command: &IssuedCommand) -> i64 {
+        match command.outcome {
+            IssueOutcome::Accepted => (command.answered_us + command.timeout_us).min(self.deadline_us),
+            IssueOutcome::Refused | IssueOutcome::Unknown => self.deadline_us,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +174,7 @@ impl CommandAudit {
         let mut counts = CommandCounts { deliveries: deliveries.len() as u64, ..CommandCounts::default() };
         let known: HashMap<&str, &IssuedCommand> =
             issued.iter().map(|command| (command.name.as_str(), command)).collect();
+        self.judge_arrivals(deliveries, &known);
         let effects = self.effects(deliveries, &known);
         counts.executed = effects.len() as u64;
         let mut seen_through = 0;
@@ -189,6 +208,31 @@ impl CommandAudit {
         (self.violations, counts)
     }
 
+    /// What reaches a device, whatever it makes of it: a device that does not check for itself relies on this.
+    fn judge_arrivals(&mut self, deliveries: &[DeliveredCommand], known: &HashMap<&str, &IssuedCommand>) {
+        let mut highest: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+        for delivery in deliveries {
+            let DeliveredCommand { name, connection, shard, epoch, arrived_us, held_up_max_us, .. } = delivery;
+            let highest = highest.entry((*connection, *shard)).or_default();
+            if epoch < highest {
+                let (command, highest, epoch) = (name.clone(), *highest, *epoch);
+                self.violations.add(Violation::DeliveredStale { command, shard: *shard, epoch, highest });
+            }
+            *highest = (*highest).max(*epoch);
+            let Some(command) = known.get(name.as_str()) else { continue };
+            let late_max_us = CLOCK_BOUND_US + TRANSIT_MAX_US + held_up_max_us;
+            let late_us = arrived_us - delivery.known_deadline_us(command);
+            if late_us > late_max_us {
+                self.violations.add(Violation::DeliveredLate { command: name.clone(), late_us });
+            }
+            let Some(end) = command.receipts.iter().find(|receipt| receipt.state.is_end()) else { continue };
+            let late_us = arrived_us - end.seen_us;
+            if late_us > late_max_us {
+                self.violations.add(Violation::DeliveredAfterEnd { command: name.clone(), late_us });
+            }
+        }
+    }
+
     /// The effect of each command; a second one is a violation, as is one too late, or by the word of a deposed leader.
     fn effects<'d>(
         &mut self,
@@ -198,7 +242,7 @@ impl CommandAudit {
         let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
         let mut effects = HashMap::new();
         for delivery in deliveries {
-            let DeliveredCommand { name, shard, epoch, deadline_us, arrived_us: at_us, deed } = delivery;
+            let DeliveredCommand { name, shard, epoch, arrived_us: at_us, deed, .. } = delivery;
             let highest = highest.entry(*shard).or_default();
             let Some(deed) = *deed else {
                 *highest = (*highest).max(*epoch);
@@ -213,12 +257,7 @@ impl CommandAudit {
                 self.violations.add(Violation::EffectWithoutCommand { command: name.clone() });
                 continue;
             };
-            // The deadline that the operator can know, whatever a leader with a wrong clock says in the delivery.
-            let deadline_us = match command.outcome {
-                IssueOutcome::Accepted => (command.answered_us + command.timeout_us).min(*deadline_us),
-                IssueOutcome::Refused | IssueOutcome::Unknown => *deadline_us,
-            };
-            let effect = Effect { at_us: *at_us, deadline_us, deed };
+            let effect = Effect { at_us: *at_us, deadline_us: delivery.known_deadline_us(command), deed };
             if effect.at_us > effect.deadline_us + CLOCK_BOUND_US {
                 let late_us = effect.at_us - effect.deadline_us;
                 self.violations.add(Violation::EffectLate { command: name.clone(), late_us });

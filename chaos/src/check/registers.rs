@@ -2,7 +2,7 @@
 //!
 //! Every write says where it stands in the log, and every read which state it shows, so the order need not be searched for: it
 //! is given, and only has to agree with real time and with what the reads returned.
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use serde::Serialize;
 
@@ -104,28 +104,40 @@ impl RegisterHistory {
     }
 
     /// Each read shows the last write at or before its position: the last applied one, or an unknown one that came after it.
+    ///
+    /// What was shown and gave way to another value does not come back, and one position has one value.
     fn judge_values(&self, violations: &mut Violations) {
         let mut applied: Vec<(FeedPosition, u64)> =
             self.applied().map(|(position, write)| (position, write.value)).collect();
         applied.sort_unstable();
-        let mut first_shown: HashMap<u64, FeedPosition> = HashMap::new();
-        for read in &self.reads {
-            let Some(value) = read.value else { continue };
-            let first = first_shown.entry(value).or_insert(read.position);
-            *first = (*first).min(read.position);
-        }
-        for read in &self.reads {
-            let before = applied.partition_point(|(position, _)| *position <= read.position);
-            let Some((last_position, last_value)) = before.checked_sub(1).map(|last| applied[last]) else { continue };
-            let is_right = read.value.is_some_and(|value| {
-                // An unknown write that was shown before the last applied one was overwritten by it.
-                value == last_value
-                    || self.unknown().any(|write| write.value == value && write.called_us < read.answered_us)
-                        && first_shown[&value] >= last_position
-            });
-            if !is_right {
+        let mut applied = applied.into_iter().peekable();
+        let mut reads: Vec<&RegisterRead> = self.reads.iter().collect();
+        reads.sort_by_key(|read| (read.position, read.called_us));
+        let (mut current, mut overwritten) = (None, HashSet::new());
+        let mut last_read: Option<FeedPosition> = None;
+        for read in reads {
+            while let Some((_, value)) = applied.next_if(|(position, _)| *position <= read.position) {
+                overwritten.extend(current.replace(value));
+            }
+            let Some(written) = current else {
+                // From before the history; an unknown write that shows here was overwritten by the first applied one.
+                overwritten.extend(read.value);
+                continue;
+            };
+            let is_news = last_read.replace(read.position) != Some(read.position);
+            if read.value == Some(written) {
+                continue;
+            }
+            let came_late = |value: &u64| {
+                is_news
+                    && !overwritten.contains(value)
+                    && self.unknown().any(|write| write.value == *value && write.called_us < read.answered_us)
+            };
+            if let Some(value) = read.value.filter(came_late) {
+                overwritten.extend(current.replace(value));
+            } else {
                 let (device, at, shown) = (self.device.clone(), read.position, read.value);
-                violations.add(Violation::RegisterShowsWrongValue { device, at, shown, written: last_value });
+                violations.add(Violation::RegisterShowsWrongValue { device, at, shown, written });
             }
         }
     }
@@ -203,6 +215,26 @@ mod tests {
         let mut history = history();
         history.reads[4].value = Some(2);
         assert!(matches!(judge(history)[..], [Violation::RegisterShowsWrongValue { shown: Some(2), .. }]));
+    }
+
+    #[test]
+    fn an_unknown_write_that_was_seen_and_then_lost_is_named() {
+        let mut lost = history();
+        lost.reads = vec![read(120, 6, 2), read(140, 8, 1), read(220, 9, 3)];
+        let wrong =
+            Violation::RegisterShowsWrongValue { device: "d".to_owned(), at: at(8), shown: Some(1), written: 2 };
+        assert_eq!(judge(lost.clone()), [wrong]);
+        // One unknown write overwrites the other, which then shows again.
+        lost.writes.insert(2, write(4, 110, WriteOutcome::Unknown));
+        lost.reads = vec![read(120, 6, 2), read(140, 7, 4), read(160, 8, 2), read(220, 9, 3)];
+        assert!(matches!(judge(lost)[..], [Violation::RegisterShowsWrongValue { shown: Some(2), written: 4, .. }]));
+    }
+
+    #[test]
+    fn two_values_at_one_position_are_named() {
+        let mut torn = history();
+        torn.reads = vec![read(120, 6, 1), read(140, 6, 2), read(220, 9, 3)];
+        assert!(matches!(judge(torn)[..], [Violation::RegisterShowsWrongValue { shown: Some(2), written: 1, .. }]));
     }
 
     #[test]

@@ -183,6 +183,15 @@ impl DrillReport {
             let reason = format!("{} gateway streams or devices of the load failed", load.errors);
             verdict.availability.add(Violation::DrillAborted { reason });
         }
+        // A lane that is stuck for ever, or refused for good, must not hide behind others that are served.
+        for (count, violation) in [
+            (load.unanswered, Violation::ReadingsUnanswered { count: load.unanswered }),
+            (load.rejected, Violation::ValidReadingsRejected { count: load.rejected }),
+        ] {
+            if count > 0 {
+                verdict.availability.add(violation);
+            }
+        }
         let is_passed = verdict.checkers().iter().all(|(_, violations)| violations.count == 0);
         let fault = format!("{} of {}", drill.fault, drill.victims);
         Self { fault, is_passed, figures: Figures::of(&strikes), strikes, load, checked, verdict }
@@ -314,6 +323,18 @@ mod tests {
             StrikeRecord::new(1, nodes, &[1, 3, 1, 2], &outage, Aftermath::default()).shards_led
         };
         assert_eq!((led(&[node(1)]), led(&[node(3), node(2)])), (2, 2));
+    }
+
+    #[test]
+    fn readings_without_an_answer_and_valid_ones_that_are_rejected_fail_the_drill() {
+        let judge = |load| report([1, 2, 3].map(strike).to_vec(), load, Verdict::default());
+        let served = LoadReport { sent: 9, stored: 6, late: 2, duplicate: 1, ..LoadReport::default() };
+        assert!(judge(served.clone()).is_passed);
+        let unanswered = judge(LoadReport { unanswered: 1, ..served.clone() });
+        let rejected = judge(LoadReport { rejected: 2, ..served });
+        assert_eq!(unanswered.verdict.availability.first, [Violation::ReadingsUnanswered { count: 1 }]);
+        assert_eq!(rejected.verdict.availability.first, [Violation::ValidReadingsRejected { count: 2 }]);
+        assert!(!unanswered.is_passed && !rejected.is_passed);
     }
 
     #[test]

@@ -65,8 +65,13 @@ impl SteeringHistory {
 
 impl Steering {
     /// Registers and attaches devices in `districts`, one district of each shard, and begins to steer them. `nodes` has a client
-    /// for each node, which the readers use in turn.
-    pub(super) async fn start(client: &Client, nodes: &[Client], districts: &[String]) -> Result<Self, DrillError> {
+    /// for each node, which the readers use in turn; `held_up_max` is how long the drill's fault may hold up what is on its way.
+    pub(super) async fn start(
+        client: &Client,
+        nodes: &[Client],
+        districts: &[String],
+        held_up_max: Duration,
+    ) -> Result<Self, DrillError> {
         let names = |role: &str, count: usize| -> Result<Vec<DeviceName>, DrillError> {
             let names = districts.iter().flat_map(|district| (0..count).map(move |number| (district, number)));
             names.map(|(district, number)| Ok(format!("{district}/devices/{role}-{number}").parse()?)).collect()
@@ -77,7 +82,7 @@ impl Steering {
         register(client, all.iter().map(device).collect()).await?;
         let (stop_operators, stop_devices) = (CancellationToken::new(), CancellationToken::new());
         let mut devices = JoinSet::new();
-        devices.spawn(Devices::attach(client, all).await?.serve(stop_devices.clone()));
+        devices.spawn(Devices::attach(client, all, held_up_max).await?.serve(stop_devices.clone()));
 
         let run = format!("drill{:x}", wall_clock().as_microsecond());
         let mut operators = JoinSet::new();

@@ -19,7 +19,7 @@ fn issued(id: &str, called_us: i64, states: &[ReceiptState]) -> IssuedCommand {
     let receipt = |(step, state): (u64, &ReceiptState)| Receipt {
         state: *state,
         position: FeedPosition { index: 100 + step, ordinal: 0 },
-        seen_us: called_us + if *state == ReceiptState::Expired { 5 * SECOND_US } else { 10 },
+        seen_us: called_us + if state.is_end() { 5 * SECOND_US } else { 10 },
     };
     IssuedCommand {
         name: name(id),
@@ -33,7 +33,16 @@ fn issued(id: &str, called_us: i64, states: &[ReceiptState]) -> IssuedCommand {
 
 fn delivered(id: &str, epoch: u64, arrived_us: i64, deed: Option<Deed>) -> DeliveredCommand {
     let deadline_us = 6 * SECOND_US;
-    DeliveredCommand { name: name(id), shard: 4, epoch, deadline_us, arrived_us, deed }
+    DeliveredCommand {
+        name: name(id),
+        connection: 0,
+        shard: 4,
+        epoch,
+        deadline_us,
+        arrived_us,
+        held_up_max_us: 0,
+        deed,
+    }
 }
 
 fn history() -> History {
@@ -105,6 +114,40 @@ fn a_late_effect_is_named_by_whichever_deadline_is_nearer() {
 }
 
 #[test]
+fn a_delivery_of_a_deposed_leader_is_named_although_its_device_refuses_it() {
+    let mut stale = history();
+    stale.deliveries.push(delivered("failed", 2, 3 * SECOND_US, None));
+    let command = name("failed");
+    assert_eq!(stale.judge(), [Violation::DeliveredStale { command, shard: 4, epoch: 2, highest: 3 }]);
+    // The node of a new connection may not have heard of the leader yet.
+    stale.deliveries[3].connection = 1;
+    assert_eq!(stale.judge(), []);
+}
+
+#[test]
+fn a_delivery_past_its_deadline_is_named_although_its_device_refuses_it() {
+    let late_us = CLOCK_BOUND_US + TRANSIT_MAX_US + 1;
+    let mut late = history();
+    late.issued_mut("failed").receipts.clear();
+    late.deliveries.push(delivered("failed", 3, 6 * SECOND_US + late_us, None));
+    assert_eq!(late.judge(), [Violation::DeliveredLate { command: name("failed"), late_us }]);
+    late.deliveries[3].held_up_max_us = 1;
+    assert_eq!(late.judge(), []);
+}
+
+#[test]
+fn a_delivery_after_the_end_of_its_command_is_named() {
+    let late_us = CLOCK_BOUND_US + TRANSIT_MAX_US + 1;
+    let mut late = history();
+    let ended_us = 2 * SECOND_US;
+    late.issued_mut("failed").timeout_us = 60 * SECOND_US;
+    late.issued_mut("failed").receipts[1].seen_us = ended_us;
+    late.deliveries.push(delivered("failed", 3, ended_us + late_us, None));
+    late.deliveries[3].deadline_us = 61 * SECOND_US;
+    assert_eq!(late.judge(), [Violation::DeliveredAfterEnd { command: name("failed"), late_us }]);
+}
+
+#[test]
 fn an_accepted_command_that_is_gone_is_named() {
     let mut history = history();
     history.feed.retain(|(id, _)| *id != "unheard");
@@ -152,7 +195,7 @@ fn a_receipt_without_its_effect_is_named() {
 #[test]
 fn a_delivery_of_a_deposed_leader_that_is_obeyed_is_named() {
     let mut history = history();
-    history.deliveries[2].epoch = 1;
+    (history.deliveries[2].connection, history.deliveries[2].epoch) = (1, 1);
     let stale = Violation::StaleDeliveryObeyed { command: name("failed"), shard: 4, epoch: 1, highest: 2 };
     assert_eq!(history.judge(), [stale]);
 }

@@ -30,6 +30,9 @@ pub(super) struct Devices {
     names: Vec<String>,
     ledger: CommandLedger,
     deliveries: Vec<DeliveredCommand>,
+    /// Counts connections of the stream.
+    connection: u64,
+    held_up_max: Duration,
     executed: u64,
     /// Answers, and when they are due; the number tells apart what is due at once.
     answers: BTreeMap<(Instant, u64), CommandAcknowledgement>,
@@ -41,11 +44,12 @@ pub(super) struct DevicesOutcome {
 }
 
 impl Devices {
-    pub(super) async fn attach(client: &Client, names: Vec<String>) -> Result<Self, DrillError> {
+    /// `held_up_max`: how long the drill's fault may hold up what is on its way to a device.
+    pub(super) async fn attach(client: &Client, names: Vec<String>, held_up_max: Duration) -> Result<Self, DrillError> {
         let (stream, events, _shards) = open_attached(client, GatewayOptions::default(), &names).await?;
         let ledger = CommandLedger::new(Duration::from_micros(CLOCK_BOUND_US.unsigned_abs()));
         let (deliveries, answers) = (Vec::new(), BTreeMap::new());
-        Ok(Self { stream, events, names, ledger, deliveries, executed: 0, answers })
+        Ok(Self { stream, events, names, ledger, deliveries, connection: 0, held_up_max, executed: 0, answers })
     }
 
     /// Obeys until `stop`.
@@ -58,6 +62,10 @@ impl Devices {
                 event = self.events.next() => match event {
                     Some(GatewayEvent::Command(delivery)) => self.obey(&delivery).await,
                     Some(GatewayEvent::Desired(desired)) => self.comply(desired).await,
+                    Some(GatewayEvent::Resumed { .. }) => {
+                        self.connection += 1;
+                        Ok(())
+                    }
                     Some(GatewayEvent::Failed(error)) => {
                         failure = Some(error);
                         break;
@@ -85,10 +93,12 @@ impl Devices {
         let device = usize::try_from(*alias).ok().and_then(|alias| self.names.get(alias));
         self.deliveries.push(DeliveredCommand {
             name: format!("{}/commands/{id}", device.map_or("nobody", String::as_str)),
+            connection: self.connection,
             shard: *shard,
             epoch: *epoch,
             deadline_us: deadline.map_or(0, |time| time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000),
             arrived_us: micros(now),
+            held_up_max_us: i64::try_from(self.held_up_max.as_micros()).unwrap_or(i64::MAX / 2),
             deed,
         });
         if let Admission::Answer(acknowledgement) = admission {
