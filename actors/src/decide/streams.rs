@@ -63,11 +63,8 @@ impl Decider<'_> {
         let expired_us = self.scratch.streams_expired_us();
         // No stream that has expired was issued in the future: believing it would close the shard until then. Those that did
         // expire were issued before they were old enough.
-        let horizon_us = if expired_us > self.now.0 {
-            self.now.0.saturating_sub(self.stream_age_max_us())
-        } else {
-            expired_us
-        };
+        let horizon_us =
+            if expired_us > self.now.0 { self.now.0.saturating_sub(self.stream_age_max_us()) } else { expired_us };
         issued_us <= horizon_us || is_of_no_clock(issued_us)
     }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use fleet::{Fleet, eventually};
 use futures::FutureExt as _;
 use kvarter_cluster::{LogIndex, ProposeError, ShardId, Term};
+use tokio::task::JoinSet;
 
 const SHARD: ShardId = ShardId(1);
 
@@ -83,7 +84,8 @@ async fn a_feed_that_is_read_while_it_is_written_has_every_entry_once() {
     let mut fleet = Fleet::new(1, 1);
     fleet.start(1).await;
     let mut reader = fleet.shard(1, SHARD).feed(LogIndex(0));
-    let reading = tokio::spawn(async move {
+    let mut reading = JoinSet::new();
+    reading.spawn(async move {
         let mut read = Vec::new();
         while read.len() < 20_000 {
             read.extend(reader.next(256).await.unwrap().into_iter().map(|entry| entry.entry.to_string()));
@@ -93,7 +95,7 @@ async fn a_feed_that_is_read_while_it_is_written_has_every_entry_once() {
     for round in 0..20 {
         fleet.propose_many(SHARD, 1_000, &round.to_string()).await;
     }
-    assert_eq!(reading.await.unwrap(), fleet.notes(1, SHARD));
+    assert_eq!(reading.join_next().await.unwrap().unwrap(), fleet.notes(1, SHARD));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -330,11 +332,11 @@ async fn no_leadership_is_handed_to_a_node_whose_clock_is_wrong_nor_begins_there
     eventually("each node leads its share", || (1..=3).all(|node| leads(&fleet, node) == 2)).await;
     fleet.set_clock_ahead(1, 600_000_000);
     eventually("the others lead", || leads(&fleet, 2) + leads(&fleet, 3) == 6).await;
-    let began = (1..=6).map(|shard| {
+    let mut began = JoinSet::new();
+    for shard in 1..=6 {
         let mut leadership = fleet.shard(1, ShardId(shard)).leadership();
-        tokio::spawn(async move { leadership.wait_for(|known| known.is_ready).await.is_ok() })
-    });
-    let began: Vec<_> = began.collect();
+        began.spawn(async move { leadership.wait_for(|known| known.is_ready).await.is_ok() });
+    }
 
     fleet.node(3).transfer_leaders(Duration::from_secs(10)).await;
     eventually("all are handed to the right one", || leads(&fleet, 2) == 6).await;
@@ -344,7 +346,7 @@ async fn no_leadership_is_handed_to_a_node_whose_clock_is_wrong_nor_begins_there
     // From now on there are two clocks alone, and elections.
     fleet.stop(2).await;
     eventually("the right one leads", || leads(&fleet, 3) == 6).await;
-    assert!(began.iter().all(|began| !began.is_finished()), "the wrong one led for a moment");
+    assert!(began.try_join_next().is_none(), "the wrong one led for a moment");
     fleet.set_clock_ahead(1, 0);
     fleet.node(3).transfer_leaders(Duration::from_secs(10)).await;
     eventually("it leads again", || leads(&fleet, 1) == 6).await;

@@ -179,9 +179,8 @@ fn a_shard_keeps_a_bounded_number_of_streams() {
 fn at_the_limit_the_closed_stream_that_was_used_longest_ago_makes_room() {
     let mut shard = Shard::with_lamps(1);
     shard.limits.streams_max = 3;
-    let close = |stream: u128| {
-        Request::CloseStream(message::CloseStream { stream: StreamId(stream).to_message(), node: 1 })
-    };
+    let close =
+        |stream: u128| Request::CloseStream(message::CloseStream { stream: StreamId(stream).to_message(), node: 1 });
     for stream in [2, 3] {
         shard.now.0 += 1;
         shard.ask(open_issued(stream, NOW_US + 1));

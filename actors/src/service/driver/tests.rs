@@ -215,10 +215,7 @@ fn a_mode_that_was_set_in_a_gap_is_not_lost() {
     shard.register(0);
     let mut driver = shard.driver();
     shard.drive(&mut driver);
-    let set = message::ServiceModeSet {
-        service: driver.name().to_owned(),
-        mode: ServiceMode::Observe.to_message(),
-    };
+    let set = message::ServiceModeSet { service: driver.name().to_owned(), mode: ServiceMode::Observe.to_message() };
     let facts = vec![message::Fact { fact: Some(fact::Fact::ServiceModeSet(set)) }];
     shard.append(message::Facts { format: 1, time_us: shard.now.0, facts, traceparents: Vec::new() });
     driver.reread(shard.applied(), shard.world());

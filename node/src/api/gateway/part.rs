@@ -5,11 +5,10 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use kvarter_actors::{
-    AttributeNumber, DeviceNumber, PART_BYTES_MAX, READING_BYTES, TEXT_BYTES_MAX, ValueRef, message,
-};
+use kvarter_actors::{AttributeNumber, DeviceNumber, PART_BYTES_MAX, READING_BYTES, TEXT_BYTES_MAX, ValueRef, message};
 use kvarter_api::v1::{
-    Reading, ReadingBatch, ReadingOutcome, ReadingRejection, ReadingRejectionReason, ReadingTotals, ReadingsAcknowledged, reading,
+    Reading, ReadingBatch, ReadingOutcome, ReadingRejection, ReadingRejectionReason, ReadingTotals,
+    ReadingsAcknowledged, reading,
 };
 use kvarter_cluster::ShardId;
 

@@ -317,7 +317,10 @@ fn batches_that_wait_go_as_one_part() {
 fn batches_of_the_longest_texts_go_in_parts_that_a_shard_takes() {
     let mut world = World::new();
     world.settle();
-    let text = |bytes: usize| Reading { value: Some(reading::Value::Text("x".repeat(bytes))), ..batch(1, &[0]).readings[0].clone() };
+    let text = |bytes: usize| Reading {
+        value: Some(reading::Value::Text("x".repeat(bytes))),
+        ..batch(1, &[0]).readings[0].clone()
+    };
     for (sequence, bytes) in [(1, 1), (2, 100), (3, 100), (4, 300), (5, 256)] {
         let readings = vec![text(bytes); BATCH_READINGS_MAX];
         world.stream.readings(&ReadingBatch { sequence, readings }).expect("a good batch");
