@@ -37,7 +37,7 @@ pub use id::{AttributeNumber, CommandId, DeviceNumber, Epoch, StreamId};
 pub use kind::{Attribute, CheckedValue, CommandKind, DocumentError, Kind, KindError, ValueError, ValueType};
 pub use name::{DeviceName, DistrictName, NameError, district_of};
 pub use read::{Reader, ServiceFigures};
-pub use reading::{Reading, ReadingMark};
+pub use reading::{PART_BYTES_MAX, READING_BYTES, Reading, ReadingMark};
 pub use shard::{ProposalEnd, ProposalOutcome};
 pub use state::{
     CommandState, ReportedRef, SERVICE_STATE_BYTES_MAX, Service, ServiceMode, ShardCounters, ShardState, Stream,

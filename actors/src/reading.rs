@@ -3,6 +3,13 @@
 use crate::value::{ValueRef, point_bits, point_from_bits};
 use crate::{AttributeNumber, DeviceNumber, message};
 
+/// Bytes that one part may take in an entry. The largest batch of a gateway, all of the longest texts and for one shard, is one
+/// part and no more.
+pub const PART_BYTES_MAX: usize = 1_200 * 1024;
+
+/// About what a reading takes in an entry, the bytes of its text apart.
+pub const READING_BYTES: usize = 22;
+
 const NUMBER: u32 = 1;
 const INTEGER: u32 = 2;
 const BOOLEAN: u32 = 3;
@@ -54,6 +61,11 @@ impl message::Readings {
 
     pub fn is_empty(&self) -> bool {
         self.device.is_empty()
+    }
+
+    /// About what the readings take in an entry.
+    pub fn payload_bytes(&self) -> usize {
+        READING_BYTES * self.len() + self.texts.iter().map(String::len).sum::<usize>()
     }
 
     /// Whether all columns have the same length.

@@ -4,23 +4,17 @@ use crate::decide::streams::{stream_id, stream_unknown};
 use crate::decide::{Decider, THIS_ENTRY};
 use crate::kind::{Kind, ValueError};
 use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
-use crate::reading::{Reading, ReadingMark};
+use crate::reading::{PART_BYTES_MAX, Reading, ReadingMark};
 use crate::state::page;
 use crate::state::recent::{self, Observation, RecentPage, Ring};
 use crate::value::ValueRef;
 use crate::{AttributeNumber, StreamId};
-
-/// Bytes that one part may take in an entry, which holds 1 MiB.
-const PART_BYTES_MAX: usize = 900 * 1024;
 
 /// 2000-01-01 UTC; no clock of a device or a node that is right was ever earlier.
 pub(super) const CLOCK_MIN_US: i64 = 946_684_800 * 1_000_000;
 
 /// How far a device's clock may run ahead of the shard's.
 const AHEAD_MAX_US: i64 = 10 * 60 * 1_000_000;
-
-/// Bytes that a reading takes in an entry, its text apart.
-const READING_BYTES: usize = 20;
 
 /// `ReadingsSubmitted.outcomes`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +150,7 @@ impl Decider<'_> {
         if !readings.is_rectangular() {
             return Err(Failure::invalid("readings", "the columns of readings differ in length"));
         }
-        let bytes = payload_bytes(readings);
+        let bytes = readings.payload_bytes();
         if bytes > PART_BYTES_MAX {
             let text = format!("a part of {} readings takes {bytes} bytes, at most {PART_BYTES_MAX}", readings.len());
             return Err(Failure::invalid("readings", text));
@@ -179,7 +173,7 @@ impl Decider<'_> {
         if readings.is_empty() {
             return;
         }
-        self.payload_bytes += payload_bytes(&readings);
+        self.payload_bytes += readings.payload_bytes();
         let reported = message::ReadingsReported { readings: Some(readings), mark };
         self.append(message::Fact { fact: Some(fact::Fact::ReadingsReported(reported)) });
     }
@@ -201,11 +195,6 @@ impl Decider<'_> {
         let observation = Observation { observed_us: reading.observed_us, fingerprint, attribute: valid.attribute };
         Ok((touched.observe(page, slot, observation), valid))
     }
-}
-
-/// About what readings take in an entry.
-fn payload_bytes(readings: &message::Readings) -> usize {
-    READING_BYTES * readings.len() + readings.texts.iter().map(|text| text.len() + 2).sum::<usize>()
 }
 
 fn validate<'r>(kind: Option<&Kind>, reading: &Reading<'r>, now_us: i64) -> Result<Valid<'r>, Rejection> {

@@ -109,9 +109,17 @@ impl Lane {
         self.attaches.push_back(share);
     }
 
+    /// Adds the reading numbered `index` of the batch `sequence`, which takes `batch_bytes` at most.
     #[inline]
-    pub(crate) fn push_reading(&mut self, sequence: u64, index: u32, alias: u32, reading: &Reading) {
-        if !self.parts.back().is_some_and(|part| part.takes(sequence)) {
+    pub(crate) fn push_reading(
+        &mut self,
+        sequence: u64,
+        batch_bytes: usize,
+        index: u32,
+        alias: u32,
+        reading: &Reading,
+    ) {
+        if !self.parts.back().is_some_and(|part| part.takes(sequence, batch_bytes)) {
             self.parts.push_back(Part::default());
         }
         if let Some(part) = self.parts.back_mut() {

@@ -5,24 +5,29 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use kvarter_actors::{AttributeNumber, DeviceNumber, TEXT_BYTES_MAX, ValueRef, message};
+use kvarter_actors::{
+    AttributeNumber, DeviceNumber, PART_BYTES_MAX, READING_BYTES, TEXT_BYTES_MAX, ValueRef, message,
+};
 use kvarter_api::v1::{
-    Reading, ReadingOutcome, ReadingRejection, ReadingRejectionReason, ReadingTotals, ReadingsAcknowledged, reading,
+    Reading, ReadingBatch, ReadingOutcome, ReadingRejection, ReadingRejectionReason, ReadingTotals, ReadingsAcknowledged, reading,
 };
 use kvarter_cluster::ShardId;
 
 use super::aliases::{Aliases, DEVICE_NONE};
+use super::stream::BATCH_READINGS_MAX;
 use crate::api::conversion::value;
 
 /// A part takes no further batch beyond this size, so that it packs well into log entries. The batch that crosses the
-/// bound is still taken whole.
-pub(crate) const PART_BYTES_MAX: usize = 512 * 1024;
-
-/// About what a reading takes in a part without its text.
-const READING_BYTES: usize = 20;
+/// bound is still taken whole, unless the part might become larger than a shard takes.
+pub(crate) const PART_BYTES_FULL: usize = 512 * 1024;
 
 /// Texts are cut here: long enough that the shard still refuses them as too long, and no longer.
 const TEXT_BYTES_KEPT: usize = TEXT_BYTES_MAX + 4;
+
+const _: () = assert!(
+    BATCH_READINGS_MAX * (READING_BYTES + TEXT_BYTES_KEPT) <= PART_BYTES_MAX,
+    "any batch fits into a part of its own"
+);
 
 /// The base of a part's times lies within these microseconds, so that a first reading of an absurd time does no harm to
 /// the others.
@@ -76,7 +81,7 @@ impl Part {
             Some(reading::Value::Integer(integer)) => ValueRef::Integer(*integer),
             Some(reading::Value::Boolean(boolean)) => ValueRef::Boolean(*boolean),
             Some(reading::Value::Text(text)) => {
-                let text = &text[..text.floor_char_boundary(TEXT_BYTES_KEPT)];
+                let text = kept(text);
                 self.bytes += text.len();
                 ValueRef::Text(text)
             }
@@ -119,11 +124,12 @@ impl Part {
         self.shares.is_empty()
     }
 
-    /// Whether readings of the batch `sequence` go in here.
+    /// Whether readings of the batch `sequence`, of [`batch_bytes`], go in here.
     #[inline]
-    pub(crate) fn takes(&self, sequence: u64) -> bool {
+    pub(crate) fn takes(&self, sequence: u64, batch_bytes: usize) -> bool {
         let is_same = self.shares.last().is_some_and(|share| share.sequence == sequence);
-        !self.is_resolved && (is_same || self.bytes < PART_BYTES_MAX)
+        let has_room = self.bytes < PART_BYTES_FULL && self.bytes + batch_bytes <= PART_BYTES_MAX;
+        !self.is_resolved && (is_same || has_room)
     }
 
     /// Sequence of the last batch in it; zero when empty.
@@ -203,6 +209,19 @@ impl Part {
         self.readings.value.drain(..start);
         acknowledgements
     }
+}
+
+/// What a batch takes at most in the part of one shard.
+pub(crate) fn batch_bytes(batch: &ReadingBatch) -> usize {
+    let text_bytes = |reading: &Reading| match &reading.value {
+        Some(reading::Value::Text(text)) => kept(text).len(),
+        _ => 0,
+    };
+    batch.readings.iter().map(|reading| READING_BYTES + text_bytes(reading)).sum()
+}
+
+fn kept(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_KEPT)]
 }
 
 /// The acknowledgement of readings whose aliases are not attached.

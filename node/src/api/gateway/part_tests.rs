@@ -8,7 +8,7 @@ use kvarter_cluster::ShardId;
 
 use super::aliases::{Aliases, DEVICE_NONE};
 use super::lane::LaneId;
-use super::part::{PART_BYTES_MAX, Part};
+use super::part::{PART_BYTES_FULL, Part};
 
 const NOON_US: i64 = 1_750_000_000_000_000;
 
@@ -101,17 +101,17 @@ fn an_alias_that_is_not_attached_is_no_device() {
 fn a_full_part_takes_no_further_batch_but_all_of_its_last_one() {
     let mut part = Part::default();
     for index in 0.. {
-        if !part.takes(2) {
+        if !part.takes(2, 0) {
             break;
         }
         push(&mut part, 1, index, &reading(0, NOON_US, Value::Text("x".repeat(200))));
     }
-    assert!(part.takes(1));
+    assert!(part.takes(1, 0));
     assert_eq!(part.sequence(), 1);
     let part = resolved(part);
     let size = prost::Message::encoded_len(part.readings());
-    assert!((PART_BYTES_MAX * 9 / 10..PART_BYTES_MAX * 11 / 10).contains(&size), "{size} bytes");
-    assert!(!part.takes(1), "a resolved part is closed");
+    assert!((PART_BYTES_FULL * 9 / 10..PART_BYTES_FULL * 11 / 10).contains(&size), "{size} bytes");
+    assert!(!part.takes(1, 0), "a resolved part is closed");
 }
 
 #[test]

@@ -192,12 +192,13 @@ impl Stream {
     pub(crate) fn readings(&mut self, batch: &ReadingBatch) -> Result<(), Ended> {
         self.check_batch(batch)?;
         self.sequence = batch.sequence;
-        let readings_count = batch.readings.len();
+        let (readings_count, batch_bytes) = (batch.readings.len(), part::batch_bytes(batch));
         let mut unattached = Vec::new();
         for (index, reading) in (0..).zip(&batch.readings) {
             match self.aliases.route(reading.alias) {
                 Some((lane, alias)) => {
-                    self.lanes[lane.0 as usize].lane.push_reading(batch.sequence, index, alias, reading);
+                    let lane = &mut self.lanes[lane.0 as usize].lane;
+                    lane.push_reading(batch.sequence, batch_bytes, index, alias, reading);
                 }
                 None => unattached.push(index),
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kvarter_actors::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{StreamDelivery, StreamId};
+use kvarter_actors::{PART_BYTES_MAX, StreamDelivery, StreamId};
 use kvarter_api::v1::{
     CommandAcknowledgement, CommandOutcome, DevicesAttached, Reading, ReadingBatch, ReadingOutcome,
     ReadingsAcknowledged, connect_response::Message, reading,
@@ -311,6 +311,29 @@ fn batches_that_wait_go_as_one_part() {
     let Request::SubmitReadings(submit) = &world.calls[0].2 else { unreachable!("a part follows") };
     assert_eq!((submit.previous, submit.sequence), (1, 4));
     assert_eq!(submit.readings.as_ref().map(message::Readings::len), Some(6));
+}
+
+#[test]
+fn batches_of_the_longest_texts_go_in_parts_that_a_shard_takes() {
+    let mut world = World::new();
+    world.settle();
+    let text = |bytes: usize| Reading { value: Some(reading::Value::Text("x".repeat(bytes))), ..batch(1, &[0]).readings[0].clone() };
+    for (sequence, bytes) in [(1, 1), (2, 100), (3, 100), (4, 300), (5, 256)] {
+        let readings = vec![text(bytes); BATCH_READINGS_MAX];
+        world.stream.readings(&ReadingBatch { sequence, readings }).expect("a good batch");
+    }
+    let mut sequences = Vec::new();
+    while let Some(effect) = world.stream.next_effect() {
+        let Effect::Call { call, request: Request::SubmitReadings(submit), .. } = effect else { continue };
+        let readings = submit.readings.expect("readings");
+        assert!(readings.payload_bytes() <= PART_BYTES_MAX, "{} bytes", readings.payload_bytes());
+        sequences.push(submit.sequence);
+        let outcomes = vec![1; readings.len()];
+        let answer = message::ReadingsSubmitted { outcomes, ..Default::default() };
+        world.stream.answered(call, Ok(Reply::ReadingsSubmitted(answer))).expect("the stream goes on");
+    }
+    assert_eq!(sequences, [1, 3, 4, 5]);
+    assert!(world.stream.is_idle());
 }
 
 #[test]
