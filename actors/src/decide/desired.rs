@@ -3,6 +3,7 @@
 use crate::decide::{Decider, Effect};
 use crate::kind::{Attribute, Kind};
 use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
+use crate::reading::Reading;
 use crate::value::Value;
 use crate::{AttributeNumber, DeviceNumber};
 
@@ -51,6 +52,21 @@ impl Decider<'_> {
         self.effects.push(Effect::Activate(number));
         let version = self.version(number);
         Ok(Reply::DesiredPatched(message::DesiredPatched { version, position: Some(position) }))
+    }
+
+    /// Devices that were as desired, and are not by these readings.
+    pub(super) fn activate_departed(&mut self, readings: &message::Readings) {
+        let has_departed = |reading: &Reading<'_>| {
+            let twin = self.scratch.device(reading.device)?;
+            let (attribute, desired) = twin.desired().find(|(known, _)| known.to_message() == reading.attribute)?;
+            let latest = self.touched.get(&reading.device)?.latest(attribute)?;
+            let before = twin.reported_attribute(attribute)?;
+            Some(before.value == desired && latest.fingerprint != desired.as_ref().fingerprint())
+        };
+        let departed = readings.iter().filter(|reading| has_departed(reading) == Some(true));
+        let mut departed: Vec<_> = departed.map(|reading| reading.device).collect();
+        departed.dedup();
+        self.effects.extend(departed.into_iter().map(Effect::Activate));
     }
 
     /// Whether the device's actor will have something to do, with this batch's readings.

@@ -107,7 +107,7 @@ fn every_example_is_understood_and_names_what_kinds_have() {
         }
         for pair in words.windows(2) {
             let name = name_in(pair[1]);
-            let is_right = match (&words[1..3], pair[0]) {
+            let is_right = match (words.get(1..3).unwrap_or_default(), pair[0]) {
                 (_, "--where") => attribute(name).is_some(),
                 (_, "--clear") => is_writable(name),
                 (["twin", "set"], _) if pair[1].contains('=') => is_writable(name),

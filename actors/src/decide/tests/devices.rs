@@ -90,6 +90,23 @@ fn desired_attributes_are_held_to_the_kind() {
 }
 
 #[test]
+fn a_device_that_leaves_its_desired_state_gets_its_actor_back() {
+    let mut shard = Shard::with_lamps(2);
+    shard.ask(patch("a/lamp-0", "dimmingLevel", ValueRef::Integer(40), 0));
+    let mut effects = |sequence, offset_us, level| {
+        let rows = [(0, 1, offset_us, ValueRef::Number(level)), (1, 1, offset_us, ValueRef::Number(level))];
+        let request = submit(1, sequence - 1, sequence, &rows);
+        let request = message::ShardRequest { request: Some(request), ..Default::default() };
+        shard.commit(|decider| decider.decide(&request).unwrap().effects)
+    };
+    assert!(effects(1, 0, 40.0).is_empty());
+    assert!(effects(2, 1, 40.0).is_empty());
+    assert!(effects(3, -1, 100.0).is_empty(), "a late reading changes nothing");
+    assert_eq!(effects(4, 2, 100.0), [Effect::Activate(DeviceNumber(0))]);
+    assert!(effects(5, 3, 100.0).is_empty(), "its actor is there");
+}
+
+#[test]
 fn desired_attributes_change_only_on_the_expected_version() {
     let mut shard = Shard::with_lamps(1);
     let Reply::DesiredPatched(first) = shard.ask(patch("a/lamp-0", "dimmingLevel", ValueRef::Integer(40), 1)) else {

@@ -111,7 +111,7 @@ fn a_version_in_a_batch_counts_the_readings_before() {
 fn a_part_that_no_entry_could_hold_is_refused() {
     let mut shard = Shard::with_lamps(1);
     let text = "x".repeat(256);
-    let rows = vec![(0, STATE, 0, ValueRef::Text(&text)); 4_000];
+    let rows = vec![(0, STATE, 0, ValueRef::Text(&text)); 5_000];
     let failure = shard.refusal(submit(1, 0, 1, &rows));
     assert_eq!((failure.reason(), failure.field.as_str()), (FailureReason::Invalid, "readings"));
 }

@@ -78,7 +78,11 @@ impl<F> Window<F> {
     /// The next batch to be sent on this connection.
     pub(crate) fn next_unsent(&mut self) -> Option<&F> {
         let place = self.place(self.unsent)?;
-        let step = self.batches.range(place..).position(Option::is_some)?;
+        let Some(step) = self.batches.range(place..).position(Option::is_some) else {
+            // All that is left was acknowledged before the connection was lost.
+            self.unsent = self.first + self.batches.len() as u64;
+            return None;
+        };
         self.unsent += step as u64 + 1;
         Some(&self.batches.get(place + step)?.as_ref()?.frame)
     }

@@ -117,7 +117,10 @@ impl Client {
     }
 
     fn carry(&mut self, server: &mut Server) -> bool {
-        let Some((sequence, readings)) = self.window.next_unsent() else { return false };
+        let Some((sequence, readings)) = self.window.next_unsent() else {
+            assert!(!self.window.has_unsent(), "whoever sends while there is something to send would never rest");
+            return false;
+        };
         server.carry(*sequence, readings);
         true
     }
@@ -188,6 +191,20 @@ fn only_unacknowledged_batches_are_sent_again() {
     window.rewind();
     let again: Vec<_> = std::iter::from_fn(|| window.next_unsent().copied()).collect();
     assert_eq!(again, [2, 4]);
+}
+
+#[test]
+fn there_is_nothing_to_send_behind_the_last_batch_that_is_not_acknowledged() {
+    let now = Instant::now();
+    let mut window = Window::new();
+    for sequence in 1..=2 {
+        window.push(BatchSequence(sequence), sequence, 1, now);
+    }
+    window.acknowledge(&acknowledged(2, vec![0], vec![ReadingOutcome::Stored.into()]), now).expect("valid");
+    window.rewind();
+    assert_eq!(window.next_unsent(), Some(&1));
+    assert_eq!(window.next_unsent(), None);
+    assert!(!window.has_unsent() && window.has_waiting());
 }
 
 #[test]

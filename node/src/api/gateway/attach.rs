@@ -20,6 +20,8 @@ pub(crate) struct AttachAnswers {
     answers: VecDeque<Answer>,
     /// Number of the oldest answer.
     first: u64,
+    /// Devices of all answers, those that are refused already too, and one more for each answer.
+    size: usize,
 }
 
 struct Answer {
@@ -31,6 +33,7 @@ impl AttachAnswers {
     /// Starts the answer to a request and returns its number.
     pub(crate) fn begin(&mut self, devices: &[Attaching]) -> u64 {
         let open_count = devices.len();
+        self.size += devices.len() + 1;
         let devices = devices.iter().map(|device| AttachedDevice { alias: device.alias, ..AttachedDevice::default() });
         self.answers.push_back(Answer { devices: devices.collect(), open_count });
         self.first + self.answers.len() as u64 - 1
@@ -59,12 +62,13 @@ impl AttachAnswers {
     pub(crate) fn next_complete(&mut self) -> Option<DevicesAttached> {
         let answer = self.answers.pop_front_if(|answer| answer.open_count == 0)?;
         self.first += 1;
+        self.size -= answer.devices.len() + 1;
         Some(DevicesAttached { devices: answer.devices })
     }
 
-    /// Devices that wait for their shards.
-    pub(crate) fn devices_count(&self) -> usize {
-        self.answers.iter().map(|answer| answer.open_count).sum()
+    /// What waits to be answered: its devices, and one more for each request.
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     fn answer(&mut self, attach: u64) -> Option<&mut Answer> {

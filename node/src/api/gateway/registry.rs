@@ -40,16 +40,16 @@ impl StreamRegistry {
     /// Takes the stream over from the connection of the same client that holds it, and waits until that one is gone, so
     /// that nothing it still does can undo what the new one does.
     pub(crate) async fn claim(&self, stream: StreamId, client: &str) -> Result<StreamClaim, ClaimError> {
-        let (claim, previous) = self.replace(stream, client)?;
-        if let Some(previous) = previous {
-            previous.superseded.cancel();
+        let (claim, previous_released) = self.replace(stream, client)?;
+        if let Some(released) = previous_released {
             // Not cut short when this claim is superseded too: the next one waits for this one, and so for all before.
-            previous.released.cancelled().await;
+            released.cancelled().await;
         }
         if claim.superseded.is_cancelled() { Err(ClaimError::Superseded { stream }) } else { Ok(claim) }
     }
 
-    fn replace(&self, stream: StreamId, client: &str) -> Result<(StreamClaim, Option<Holder>), ClaimError> {
+    /// Takes the place of the claim before, and returns what tells that it is released.
+    fn replace(&self, stream: StreamId, client: &str) -> Result<(StreamClaim, Option<CancellationToken>), ClaimError> {
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         if holders.get(&stream).is_some_and(|holder| holder.client != client) {
             return Err(ClaimError::Forbidden { stream });
@@ -57,7 +57,12 @@ impl StreamRegistry {
         let (superseded, released) = (CancellationToken::new(), CancellationToken::new());
         let holder = Holder { client: client.to_owned(), superseded: superseded.clone(), released: released.clone() };
         let previous = holders.insert(stream, holder);
-        Ok((StreamClaim { stream, registry: self.clone(), superseded, released }, previous))
+        // Under the lock: a claim that is dropped now must not take its successor's place for its own.
+        let previous_released = previous.map(|previous| {
+            previous.superseded.cancel();
+            previous.released
+        });
+        Ok((StreamClaim { stream, registry: self.clone(), superseded, released }, previous_released))
     }
 }
 
@@ -106,6 +111,20 @@ mod tests {
         assert_eq!(second.await.err(), Some(ClaimError::Superseded { stream: STREAM }));
         drop(third.await.expect("the third claim"));
         assert!(registry.holders.lock().expect("no panic under the lock").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_as_it_is_superseded_leaves_its_successor_its_place() {
+        let registry = StreamRegistry::default();
+        let first = registry.claim(STREAM, CLIENT).await.expect("the first claim");
+        let (second, first_released) = registry.replace(STREAM, CLIENT).expect("the second claim");
+        drop(first);
+        assert!(first_released.is_some_and(|released| released.is_cancelled()));
+        let mut third = Box::pin(registry.claim(STREAM, CLIENT));
+        assert!((&mut third).now_or_never().is_none());
+        assert!(second.superseded.is_cancelled());
+        drop(second);
+        drop(third.await.expect("the third claim"));
     }
 
     #[tokio::test]

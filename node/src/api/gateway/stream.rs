@@ -129,20 +129,20 @@ impl Stream {
     pub(crate) fn may_read(&self) -> bool {
         let acknowledgements: usize = self.lanes.iter().map(|slot| slot.outbox.acknowledgements_count()).sum();
         self.readings_in_flight < READINGS_IN_FLIGHT_MAX
-            && self.attaches.devices_count() < ATTACH_DEVICES_MAX
+            && self.attaches.size() < ATTACH_DEVICES_MAX
             && acknowledgements < ACKNOWLEDGEMENTS_MAX
     }
 
     /// Whether everything that the client sent is answered.
     pub(crate) fn is_idle(&self) -> bool {
         self.readings_in_flight == 0
-            && self.attaches.devices_count() == 0
+            && self.attaches.size() == 0
             && self.lanes.iter().all(|slot| slot.outbox.acknowledgements_count() == 0)
     }
 
     /// Whether devices are attached, and none waits for that.
     pub(crate) fn has_attached(&self) -> bool {
-        self.attaches.devices_count() == 0 && self.shards().next().is_some()
+        self.attaches.size() == 0 && self.shards().next().is_some()
     }
 
     /// The shards that have to hear of the stream's end.

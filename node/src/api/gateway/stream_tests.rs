@@ -392,6 +392,19 @@ fn readings_of_a_refused_device_do_not_reach_the_next_device_of_its_alias() {
 }
 
 #[test]
+fn attachments_that_are_refused_count_until_they_are_answered() {
+    let mut world = World::new();
+    let refused = || (100..1_100).map(|alias| Attaching { alias, place: Err("no name".to_owned()) }).collect();
+    let requests = (0..).take_while(|_| {
+        world.stream.attach(refused()).expect("a good request");
+        world.stream.may_read()
+    });
+    assert!(requests.take(100).count() < 10, "the first request waits for its shards");
+    world.settle();
+    assert!(world.stream.may_read() && world.stream.is_idle());
+}
+
+#[test]
 fn what_the_protocol_forbids_ends_the_stream() {
     let misuse = |result: Result<(), Ended>| matches!(result, Err(Ended::Misuse { .. }));
     let fresh = || World::new().stream;
