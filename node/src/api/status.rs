@@ -91,12 +91,20 @@ pub(crate) fn forbidden(message: impl Into<String>) -> Status {
 
 /// This node takes no new work; another one does.
 pub(crate) fn draining() -> Status {
-    Status::with_error_details(Code::Unavailable, "the node is draining, use another one", details(ErrorReason::Draining))
+    Status::with_error_details(
+        Code::Unavailable,
+        "the node is draining, use another one",
+        details(ErrorReason::Draining),
+    )
 }
 
 /// A stream that ends because its node stops; it can be resumed elsewhere.
 pub(crate) fn stopping() -> Status {
-    Status::with_error_details(Code::Unavailable, "the node is stopping, resume on another one", details(ErrorReason::Stopping))
+    Status::with_error_details(
+        Code::Unavailable,
+        "the node is stopping, resume on another one",
+        details(ErrorReason::Stopping),
+    )
 }
 
 /// Another connection of the same stream took its place.

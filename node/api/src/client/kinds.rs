@@ -21,10 +21,7 @@ impl Client {
     pub async fn kinds(&self) -> Result<Vec<Kind>, ApiError> {
         let response = self
             .call(Repeat::Read, ListKindsRequest {}, |channel, request| async move {
-                KindServiceClient::new(channel)
-                    .max_decoding_message_size(ANSWER_BYTES_MAX)
-                    .list_kinds(request)
-                    .await
+                KindServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).list_kinds(request).await
             })
             .await?;
         Ok(response.kinds)

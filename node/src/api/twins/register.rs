@@ -107,7 +107,9 @@ async fn register_groups(
 /// A shard that certainly did not apply its group says nothing about the groups of other shards.
 fn perhaps_elsewhere(failure: Failure, is_split: bool) -> Failure {
     match failure.reason() {
-        FailureReason::NotLeader | FailureReason::Overloaded | FailureReason::DiskFull if is_split => Failure { reason: FailureReason::Unknown.into(), ..failure },
+        FailureReason::NotLeader | FailureReason::Overloaded | FailureReason::DiskFull if is_split => {
+            Failure { reason: FailureReason::Unknown.into(), ..failure }
+        }
         _ => failure,
     }
 }
