@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_sparse_alias_costs_a_page_and_no_more() {
         let mut aliases = Aliases::default();
-        for alias in [0, 1, PAGE as u32, ALIAS_MAX] {
+        for alias in [0, 1, u32::try_from(PAGE).unwrap(), ALIAS_MAX] {
             assert!(aliases.claim(alias, LaneId(7)));
             assert!(!aliases.claim(alias, LaneId(7)), "{alias} is in use");
             aliases.attach(alias, alias + 1);
