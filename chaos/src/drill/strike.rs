@@ -194,10 +194,7 @@ impl<'a> Strike<'a> {
 
     /// Undoes what is in the journal.
     async fn end(&self) -> Result<(), DrillError> {
-        for undo in &self.undos {
-            self.journal.undo(undo).await?;
-        }
-        Ok(())
+        Ok(self.journal.undo_all(&self.undos).await?)
     }
 
     fn disks(&self) -> Disks {
