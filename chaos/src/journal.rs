@@ -88,6 +88,15 @@ impl Journal {
         self.write(&undos)
     }
 
+    /// Undoes all of `undos`, also when some of them fail, and returns the first failure; what failed stays in the journal.
+    pub async fn undo_all(&self, undos: &[Undo]) -> Result<(), UndoError> {
+        let mut undone = Ok(());
+        for undo in undos {
+            undone = undone.and(self.undo(undo).await);
+        }
+        undone
+    }
+
     /// Undoes everything, the last first, and returns it with what went wrong; what failed stays in the journal.
     pub async fn heal(&self) -> Result<Vec<(Undo, Result<(), UndoError>)>, UndoError> {
         let mut healed = Vec::new();
@@ -169,6 +178,22 @@ mod tests {
         assert_eq!(nodes, [(Undo::SetClock { node: 2 }, true), (Undo::SetClock { node: 1 }, true)]);
         assert_eq!(journal.open().unwrap(), []);
         assert_eq!(std::fs::read_to_string(data.path().join("node1.clock")).unwrap(), "+0\n");
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_undone_leaves_nothing_else_undone() {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::of(data.path());
+        let lost = Undo::Plug { cable: "no-such-cable".to_owned() };
+        let undos = [lost.clone(), Undo::SetClock { node: 1 }];
+        for undo in &undos {
+            journal.note(undo.clone()).unwrap();
+        }
+        Clocks::of(data.path()).set(1, ClockShift { ahead_s: 600 }).unwrap();
+        let undone = journal.undo_all(&undos).await;
+        assert!(matches!(undone, Err(UndoError::Fault(FaultError::Tool(_)))), "{undone:?}");
+        assert_eq!(std::fs::read_to_string(data.path().join("node1.clock")).unwrap(), "+0\n");
+        assert_eq!(journal.open().unwrap(), [lost]);
     }
 
     #[tokio::test]

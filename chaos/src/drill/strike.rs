@@ -172,12 +172,10 @@ impl<'a> Strike<'a> {
                 }
             },
             Fault::HungDisk(time) => {
-                for node in &self.struck {
-                    if !self.disks().is_frozen(node.id).await {
-                        return Err(DrillError::StrikeWithoutEffect { id: node.id, pid: node.pid });
-                    }
-                }
+                self.prove_frozen().await?;
                 sleep_until(begin + time).await;
+                // It hung to the end, too.
+                self.prove_frozen().await?;
                 Ok(Aftermath::default())
             }
             Fault::SlowDisk(time) => {
@@ -192,12 +190,18 @@ impl<'a> Strike<'a> {
         }
     }
 
-    /// Undoes what is in the journal.
-    async fn end(&self) -> Result<(), DrillError> {
-        for undo in &self.undos {
-            self.journal.undo(undo).await?;
+    async fn prove_frozen(&self) -> Result<(), DrillError> {
+        for NodeProcess { id, pid, .. } in &self.struck {
+            if !self.disks().is_frozen(*id).await {
+                return Err(DrillError::StrikeWithoutEffect { id: *id, pid: *pid });
+            }
         }
         Ok(())
+    }
+
+    /// Undoes what is in the journal.
+    async fn end(&self) -> Result<(), DrillError> {
+        Ok(self.journal.undo_all(&self.undos).await?)
     }
 
     fn disks(&self) -> Disks {

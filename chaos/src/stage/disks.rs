@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use kvarter_simulator::wall_clock;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,6 +20,10 @@ use crate::tool::{ToolFailed, run};
 
 const TOOLS: [&str; 5] = ["fsfreeze", "mkfs.ext4", "mount", "umount", "xfs_io"];
 const IMAGE_SUFFIX: &str = ".ext4";
+/// Beside a frozen disk, with the name of its freeze; gone once the disk was thawed.
+const FREEZE_SUFFIX: &str = ".frozen";
+/// Waits, and thaws a disk that is still in the freeze that it was started for.
+const WATCHDOG: &str = r#"sleep "$1"; if [ "$(cat "$2")" = "$3" ]; then fsfreeze -u "$4"; fi"#;
 /// Written and not synced before a cut; afterwards its bytes must be gone.
 const WITNESS: &str = "written-before-the-cut";
 const WITNESS_BYTES: [u8; 512] = [0x5a; 512];
@@ -145,12 +150,22 @@ impl Disks {
     /// Stops every write to the disk of `node`, its syncs included, until [`Disks::thaw`], and for `time_max` at most: a process
     /// that writes meanwhile can not even be killed, so the system itself is told to thaw the disk if nobody does.
     pub async fn freeze_for(&self, node: u64, time_max: Duration) -> Result<(), DiskError> {
-        let mut watchdog = Command::new("sh");
-        watchdog.args(["-c", "sleep \"$1\"; fsfreeze -u \"$2\"", "sh"]).arg(time_max.as_secs().to_string());
-        watchdog.arg(self.directory(node)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // It outlives this program, whatever happens to it.
-        watchdog.process_group(0).spawn().map_err(on(&self.directory(node)))?;
+        self.check(&[node])?;
+        self.watchdog(node, time_max)?.spawn().map_err(on(&self.directory(node)))?;
         self.freeze(node).await
+    }
+
+    /// Thaws the disk of `node` after `time_max`, unless [`Disks::thaw`] has done that: a later freeze is none of its business.
+    fn watchdog(&self, node: u64, time_max: Duration) -> Result<Command, DiskError> {
+        let (file, freeze) = (self.freeze_file(node), wall_clock().as_nanosecond().to_string());
+        std::fs::write(&file, &freeze).map_err(on(&file))?;
+        let mut watchdog = Command::new("sh");
+        watchdog.args(["-c", WATCHDOG, "sh"]).arg(time_max.as_secs().to_string());
+        watchdog.arg(file).arg(freeze).arg(self.directory(node));
+        watchdog.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // It outlives this program, whatever happens to it.
+        watchdog.process_group(0);
+        Ok(watchdog)
     }
 
     async fn freeze(&self, node: u64) -> Result<(), DiskError> {
@@ -169,7 +184,15 @@ impl Disks {
             self.freeze(node).await?;
             run(&mut thaw).await?;
         }
-        Ok(())
+        self.dismiss_watchdog(node)
+    }
+
+    fn dismiss_watchdog(&self, node: u64) -> Result<(), DiskError> {
+        let file = self.freeze_file(node);
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(on(&file)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether a write to the disk of `node` gets stuck. The writer is left behind: it ends when the disk thaws.
@@ -223,6 +246,10 @@ impl Disks {
         self.data.join(format!("node{node}{IMAGE_SUFFIX}"))
     }
 
+    fn freeze_file(&self, node: u64) -> PathBuf {
+        self.data.join(format!("node{node}{FREEZE_SUFFIX}"))
+    }
+
     /// Where the node has its stores.
     pub(crate) fn directory(&self, node: u64) -> PathBuf {
         self.data.join(format!("node{node}"))
@@ -240,6 +267,9 @@ fn on(path: &Path) -> impl FnOnce(io::Error) -> DiskError + use<> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -248,6 +278,30 @@ mod tests {
         let name = disks.image(12).file_name().unwrap().to_str().unwrap().to_owned();
         assert_eq!(node_of_image(&name), Some(12));
         assert_eq!(["node1", "node1.log", "nodex.ext4", "other.ext4"].map(node_of_image), [None; 4]);
+    }
+
+    #[tokio::test]
+    async fn a_watchdog_thaws_the_freeze_that_it_was_started_for_and_no_later_one() {
+        let data = tempfile::tempdir().unwrap();
+        let (disks, tools) = (Disks::of(data.path()), data.path().join("tools"));
+        std::fs::create_dir(&tools).unwrap();
+        let fsfreeze = tools.join("fsfreeze");
+        std::fs::write(&fsfreeze, "#!/bin/sh\necho thawed > \"$2.thawed\"\n").unwrap();
+        std::fs::set_permissions(&fsfreeze, Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+        let has_thawed = async |mut watchdog: Command| {
+            watchdog.env("PATH", &path).status().await.unwrap();
+            std::fs::remove_file(data.path().join("node1.thawed")).is_ok()
+        };
+        assert!(has_thawed(disks.watchdog(1, Duration::ZERO).unwrap()).await, "nobody else did");
+        let dismissed = disks.watchdog(1, Duration::ZERO).unwrap();
+        disks.dismiss_watchdog(1).unwrap();
+        assert!(!has_thawed(dismissed).await, "the disk was thawed");
+        let earlier = disks.watchdog(1, Duration::ZERO).unwrap();
+        disks.dismiss_watchdog(1).unwrap();
+        let later = disks.watchdog(1, Duration::ZERO).unwrap();
+        assert!(!has_thawed(earlier).await, "another freeze has begun");
+        assert!(has_thawed(later).await);
     }
 
     #[tokio::test]

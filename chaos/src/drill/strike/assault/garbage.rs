@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
-use super::wire::{self, BytesOutcome, Papers};
+use super::wire::{self, BytesOutcome, Greeting, HandshakeError, Papers};
 use super::{Aftermath, Scene, failed};
 use crate::check::{Violation, Violations};
 use crate::drill::DrillError;
@@ -34,6 +34,17 @@ impl Answer {
         let wrong = match outcome {
             BytesOutcome::HungUp => None,
             BytesOutcome::StillOpen => Some("the connection stays open".to_owned()),
+        };
+        Self { what, wrong }
+    }
+
+    /// The other end itself must have ended it.
+    fn of_hello(what: &'static str, outcome: Result<Greeting, HandshakeError>) -> Self {
+        let wrong = match outcome {
+            Ok(Greeting::HungUp) | Err(HandshakeError::Refused(_)) => None,
+            Ok(Greeting::Answered) => Some("let in, and answered".to_owned()),
+            Ok(Greeting::Silent) => Some("the connection stays open".to_owned()),
+            Err(error @ HandshakeError::Unmade(_)) => Some(error.to_string()),
         };
         Self { what, wrong }
     }
@@ -63,14 +74,17 @@ pub(super) async fn throw(scene: Scene<'_>) -> Result<Aftermath, DrillError> {
     for node in status.nodes {
         let of_node = papers(data, &format!("tls/node{}", node.id))?;
         let strangers = [("an expired certificate", &expired), ("a certificate of another authority", &stranger()?)];
+        for address in [&node.api_address, &node.peer_address] {
+            welcome(address, tls, &own).await?;
+        }
         let mut answers = bytes(&node.api_address, &node.peer_address).await;
         for (what, papers) in strangers {
             for address in [&node.api_address, &node.peer_address] {
-                answers.push(Answer::of_bytes(what, hello(address, tls, Some(papers)).await));
+                answers.push(Answer::of_hello(what, hello(address, tls, Some(papers)).await));
             }
         }
-        answers.push(Answer::of_bytes("no certificate", hello(&node.api_address, tls, None).await));
-        answers.push(Answer::of_bytes("no certificate at the peers' port", hello(&node.peer_address, tls, None).await));
+        answers.push(Answer::of_hello("no certificate", hello(&node.api_address, tls, None).await));
+        answers.push(Answer::of_hello("no certificate at the peers' port", hello(&node.peer_address, tls, None).await));
 
         let channel = |address: &str, papers: &Papers| wire::channel(address, tls, papers).map_err(failed);
         let as_node = channel(&node.api_address, &of_node)?;
@@ -116,12 +130,20 @@ async fn bytes(api_address: &str, peer_address: &str) -> Vec<Answer> {
     join_all(sending).await
 }
 
-/// A handshake with these papers must fail, at once or when the server has read them.
-async fn hello(address: &str, tls: &TlsIdentity, papers: Option<&Papers>) -> BytesOutcome {
-    match wire::handshake(address, tls, papers).await {
-        // The beginning of HTTP/2: who is let in gets an answer, and the connection stays.
-        Ok(connection) => wire::exchange(connection, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await,
-        Err(_refused) => BytesOutcome::HungUp,
+/// A handshake with these papers, and the beginning of HTTP/2: only who is let in gets an answer.
+async fn hello(address: &str, tls: &TlsIdentity, papers: Option<&Papers>) -> Result<Greeting, HandshakeError> {
+    let connection = wire::handshake(address, tls, papers).await?;
+    Ok(wire::greet(connection, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await)
+}
+
+/// The right papers must be let in: where they are not, it proves nothing that others are refused.
+async fn welcome(address: &str, tls: &TlsIdentity, own: &Papers) -> Result<(), DrillError> {
+    match hello(address, tls, Some(own)).await {
+        Ok(Greeting::Answered) => Ok(()),
+        Ok(Greeting::HungUp | Greeting::Silent) => {
+            Err(failed(format!("{address} does not answer to the right papers")))
+        }
+        Err(error) => Err(failed(format!("{address} does not take the right papers: {error}"))),
     }
 }
 
@@ -145,6 +167,16 @@ fn stranger() -> Result<Papers, DrillError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    use futures::{StreamExt as _, stream};
+    use kvarter_cluster::PortTls;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
     use super::*;
 
     #[test]
@@ -155,6 +187,53 @@ mod tests {
         assert!(of(Ok(())).is_some() && of(Err(Status::invalid_argument(""))).is_some());
         assert!(of(Err(Status::internal("panicked"))).is_some());
         assert!(Answer::of_bytes("x", BytesOutcome::StillOpen).wrong.is_some());
+    }
+
+    /// A port that trusts `papers` alone, and answers everybody that it lets in.
+    async fn port(papers: &Papers) -> (String, JoinSet<()>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let Papers { certificate_pem, key_pem } = papers.clone();
+        let ca_pem = certificate_pem.clone();
+        let port = PortTls::new(&kvarter_cluster::TlsIdentity { ca_pem, certificate_pem, key_pem }).unwrap();
+        let incoming = stream::unfold(listener, async |listener| Some((listener.accept().await.unwrap().0, listener)));
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut let_in = pin!(Arc::new(port).accept_all(incoming));
+            let mut kept = Vec::new();
+            while let Some(Ok(mut connection)) = let_in.next().await {
+                connection.write_all(b"welcome").await.unwrap();
+                kept.push(connection);
+            }
+        });
+        (address, serving)
+    }
+
+    #[tokio::test]
+    async fn only_who_is_turned_away_by_the_other_end_was_refused() {
+        let (own, stranger) = (stranger().unwrap(), stranger().unwrap());
+        let tls = TlsIdentity {
+            ca_pem: own.certificate_pem.clone(),
+            certificate_pem: own.certificate_pem.clone(),
+            key_pem: own.key_pem.clone(),
+            domain: "localhost".to_owned(),
+        };
+        let (address, serving) = port(&own).await;
+        welcome(&address, &tls, &own).await.unwrap();
+        let judge = async |tls: &TlsIdentity, papers| Answer::of_hello("x", hello(&address, tls, papers).await).wrong;
+        assert_eq!([judge(&tls, Some(&stranger)).await, judge(&tls, None).await], [None, None]);
+        assert_eq!(judge(&tls, Some(&own)).await.as_deref(), Some("let in, and answered"));
+
+        let misfit = Papers { key_pem: b"no key".to_vec(), ..own.clone() };
+        let distrustful = TlsIdentity { ca_pem: stranger.certificate_pem.clone(), ..tls.clone() };
+        let unmade = [judge(&tls, Some(&misfit)).await, judge(&distrustful, Some(&stranger)).await];
+        drop(serving);
+        let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().to_string();
+        let absent = Answer::of_hello("x", hello(&nobody, &tls, None).await).wrong;
+        for wrong in unmade.into_iter().chain([absent]) {
+            assert!(wrong.as_ref().is_some_and(|wrong| wrong.starts_with("no handshake took place")), "{wrong:?}");
+        }
+        welcome(&nobody, &tls, &own).await.unwrap_err();
     }
 
     #[test]

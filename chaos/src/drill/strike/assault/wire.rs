@@ -39,6 +39,25 @@ pub(super) enum BytesOutcome {
     StillOpen,
 }
 
+/// How who is at the other end takes to whom it was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Greeting {
+    Answered,
+    HungUp,
+    /// Neither.
+    Silent,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandshakeError {
+    #[error("the other end broke the handshake off: {0}")]
+    Refused(io::Error),
+    /// Nobody was refused: there was no other end, or this one broke off.
+    #[error("no handshake took place: {0}")]
+    Unmade(io::Error),
+}
+
 /// Sends `bytes`, and reads until the other end closes the connection.
 pub(super) async fn exchange(mut connection: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> BytesOutcome {
     let exchanging = async {
@@ -55,12 +74,47 @@ pub(super) async fn exchange(mut connection: impl AsyncRead + AsyncWrite + Unpin
     }
 }
 
+/// Sends `bytes`, and waits for the first that come back.
+pub(super) async fn greet(mut connection: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Greeting {
+    let greeting = async {
+        connection.write_all(bytes).await?;
+        connection.flush().await?;
+        connection.read(&mut [0; 512]).await
+    };
+    match timeout(HANGUP_MAX, greeting).await {
+        Ok(Ok(count)) if count > 0 => Greeting::Answered,
+        Ok(Ok(_) | Err(_)) => Greeting::HungUp,
+        Err(_elapsed) => Greeting::Silent,
+    }
+}
+
 /// Connects to `address` with `papers`, or with none. A server may refuse them only after this returns.
 pub(super) async fn handshake(
     address: &str,
     tls: &TlsIdentity,
     papers: Option<&Papers>,
-) -> io::Result<TlsStream<TcpStream>> {
+) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    let config = client_config(tls, papers).map_err(HandshakeError::Unmade)?;
+    let domain = ServerName::try_from(tls.domain.clone());
+    let domain = domain.map_err(|error| HandshakeError::Unmade(io::Error::other(error)))?;
+    let socket = in_time(TcpStream::connect(address)).await.map_err(HandshakeError::Unmade)?;
+    in_time(TlsConnector::from(Arc::new(config)).connect(domain, socket)).await.map_err(|error| {
+        if is_from_other_end(&error) { HandshakeError::Refused(error) } else { HandshakeError::Unmade(error) }
+    })
+}
+
+fn is_from_other_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let of_tls = error.get_ref().and_then(|source| source.downcast_ref());
+    matches!(of_tls, Some(rustls::Error::AlertReceived(_)))
+        || matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+async fn in_time<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(ANSWER_MAX, connecting).await.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn client_config(tls: &TlsIdentity, papers: Option<&Papers>) -> io::Result<ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&tls.ca_pem).map_err(io::Error::other)?).map_err(io::Error::other)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -75,15 +129,7 @@ pub(super) async fn handshake(
         }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let domain = ServerName::try_from(tls.domain.clone()).map_err(io::Error::other)?;
-    let connecting = async {
-        let socket = TcpStream::connect(address).await?;
-        TlsConnector::from(Arc::new(config)).connect(domain, socket).await
-    };
-    match timeout(ANSWER_MAX, connecting).await {
-        Ok(connected) => connected,
-        Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
-    }
+    Ok(config)
 }
 
 /// A connection for calls, made when it is first used.
