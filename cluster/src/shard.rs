@@ -7,7 +7,7 @@ use bytes::Bytes;
 use openraft::ReadPolicy;
 use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -225,7 +225,17 @@ impl<S: StateMachine> ShardHandle<S> {
     }
 }
 
-/// Follows the Raft core and publishes the leadership until `stop`. None begins while `is_clock_wrong`: it is given up.
+/// Why the Raft core has ended; `None`: it was told to.
+pub(crate) fn failure<S: StateMachine>(raft: &Raft<S>) -> Option<Fatal<Types>> {
+    match &raft.metrics().borrow_watched().running_state {
+        Err(Fatal::Stopped) => None,
+        Err(fatal) => Some(fatal.clone()),
+        // It had no time to say anything.
+        Ok(()) => Some(Fatal::Panicked),
+    }
+}
+
+/// Follows the Raft core and publishes the leadership until `stop`, or until the core ends. None begins while `is_clock_wrong`: it is given up.
 pub(crate) async fn follow_leadership<S: StateMachine>(
     raft: Raft<S>,
     node: NodeId,

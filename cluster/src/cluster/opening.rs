@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::errors::Fatal;
 use openraft::storage::RaftLogStorage as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,7 @@ use crate::peer::snapshot;
 use crate::ports::storage::off_threads;
 use crate::raft;
 use crate::replica::{Replica, ReplicaStore};
-use crate::shard::{Leadership, follow_leadership};
+use crate::shard::{Leadership, failure, follow_leadership};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine};
 
 const FETCH_PAUSE: Duration = Duration::from_secs(1);
@@ -114,7 +115,16 @@ impl Opening<'_> {
         let (published, leadership) = tokio::sync::watch::channel(Leadership::default());
         let (node, peers) = (self.node, Arc::clone(self.peers));
         let is_clock_wrong = move || far_clocks(&peers.clocks_ahead()).contains(&node);
-        self.tasks.spawn(follow_leadership(raft.clone(), node, published, is_clock_wrong, self.stop.clone()));
+        let (core, stop, storage) = (raft.clone(), self.stop.clone(), Arc::clone(&self.ports.storage));
+        self.tasks.spawn(async move {
+            follow_leadership(core.clone(), node, published, is_clock_wrong, stop.clone()).await;
+            match failure(&core).filter(|_| !stop.is_cancelled()) {
+                None => {}
+                Some(Fatal::Panicked) => storage.fail(&format!("the Raft core of {shard} panicked")),
+                // What an entry does to this replica it does to each, and at each start: the other shards go on.
+                Some(fatal) => tracing::error!(%shard, %fatal, "the replica is dead until the node is started again"),
+            }
+        });
         let outcome_timeout = Duration::from_millis(self.raft_config.election_timeout_max) * OUTCOME_LEASES;
         Ok(ShardHandle::new(shard, self.node, raft, replica, log, leadership, outcome_timeout))
     }

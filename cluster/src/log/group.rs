@@ -146,11 +146,20 @@ impl GroupLog {
         };
         if let Some((start, end)) = on_disk {
             let (engine, shard) = (Arc::clone(&self.engine), self.shard);
-            entries = off_threads(&*self.storage, move || read_engine(&engine, shard, start, end))
-                .await?
-                .map_err(io::Error::other)?;
+            let read = off_threads(&*self.storage, move || read_engine(&engine, shard, start, end)).await?;
+            entries = match read {
+                // A purge came between.
+                Err(_gone) if self.first_index() > start => Vec::new(),
+                read => read.map_err(io::Error::other)?,
+            };
         }
         Ok(entries)
+    }
+
+    /// [`GroupLog::read`] for the Raft core, which ends with an error: the process is to end with it, so that somebody notices.
+    async fn read_for_core(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let read = self.read(start, end).await;
+        read.inspect_err(|error| self.storage.fail(&format!("the log of {} can not be read: {error}", self.shard)))
     }
 
     /// Drops all entries and what was noted of them; durable on return. The vote stays, since a replica that comes back must
@@ -232,7 +241,7 @@ impl RaftLogReader<Types> for GroupLog {
         };
         let mut entries = Vec::new();
         loop {
-            let part = self.read(start, end).await?;
+            let part = self.read_for_core(start, end).await?;
             let Some(last) = part.last() else { return Ok(entries) };
             start = last.log_id.index() + 1;
             entries.extend(part);
@@ -244,7 +253,7 @@ impl RaftLogReader<Types> for GroupLog {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end).await
+        self.read_for_core(start, end).await
     }
 }
 
