@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// What each crate may know of the others (the picture in README.md), and what it must not know of the rest of the world.
-const CRATES: [Crate; 6] = [
+const CRATES: [Crate; 7] = [
     Crate { dir: "cluster", name: "kvarter-cluster", knows: &[], never: &["ractor"] },
     Crate {
         dir: "actors",
@@ -31,6 +31,12 @@ const CRATES: [Crate; 6] = [
         name: "kvarter-chaos",
         knows: &["kvarter-actors", "kvarter-api", "kvarter-cluster", "kvarter-simulator"],
         never: &[],
+    },
+    Crate {
+        dir: "chaos/fuzz",
+        name: "kvarter-fuzz",
+        knows: &["kvarter-actors", "kvarter-cluster", "kvarter-node"],
+        never: &["openraft", "raft-engine", "sled"],
     },
 ];
 

@@ -15,6 +15,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
 
 fn reads_back(kind: &Kind) {
     let document = kind.to_document();
-    let again = Kind::from_document(&kind.document_key(), &document).expect("a kind that was checked is stored and read");
+    let again =
+        Kind::from_document(&kind.document_key(), &document).expect("a kind that was checked is stored and read");
     assert_eq!(document, again.to_document(), "a kind changes when it is stored");
 }
