@@ -7,6 +7,8 @@
 mod engine;
 mod files;
 mod flusher;
+#[cfg(fuzzing)]
+mod fuzz;
 mod group;
 mod mark;
 mod record;
@@ -27,7 +29,7 @@ use flusher::Flusher;
 pub(crate) use group::GroupLog;
 use mark::RoundMark;
 #[cfg(fuzzing)]
-pub(crate) use {mark::fuzz as fuzz_mark, record::fuzz as fuzz_record};
+pub(crate) use {fuzz::record as fuzz_record, mark::fuzz as fuzz_mark};
 
 /// Why the log store can not be used.
 #[derive(Debug, thiserror::Error)]

@@ -95,16 +95,3 @@ impl MessageExt for Indexed {
         record.bytes.first_chunk().map_or(u64::MAX, |index| u64::from_le_bytes(*index))
     }
 }
-
-/// `bytes` as a record in the log's files. The benchmark, which includes this file, does without.
-#[cfg(fuzzing)]
-pub(crate) fn fuzz(bytes: &[u8]) {
-    let record = Record { bytes: bytes.to_vec(), unknown: UnknownFields::default() };
-    let index = Indexed::index(&record);
-    if let Ok(entry) = record.decode::<crate::wire::Entry>() {
-        let entry = crate::raft::entry_to_wire(&crate::raft::entry_from_wire(entry));
-        let again = Record::new(index, &entry);
-        assert_eq!(Indexed::index(&again), index);
-        assert_eq!(again.decode::<crate::wire::Entry>(), Ok(entry));
-    }
-}
