@@ -18,19 +18,16 @@ async fn forwarded(fleet: &Fleet, nodes: &[u64]) -> f64 {
     sum
 }
 
-/// Reads the twin until no node passes the read on, and then demands that this stays so.
+/// Reads the twin until no node has passed on any of a row of reads: leaderships may move for a while.
 async fn reads_without_detour(fleet: &Fleet, nodes: &[u64], client: &Client, device: &DeviceName) {
     let is_direct = async || {
         let before = forwarded(fleet, nodes).await;
-        client.twin(device, Duration::ZERO).await.ok()?;
+        for _ in 0..CALLS {
+            client.twin(device, Duration::ZERO).await.ok()?;
+        }
         (forwarded(fleet, nodes).await == before).then_some(())
     };
-    fleet.eventually("a read goes to the leader", is_direct).await;
-    let before = forwarded(fleet, nodes).await;
-    for _ in 0..CALLS {
-        client.twin(device, Duration::ZERO).await.expect("a twin");
-    }
-    assert_eq!(forwarded(fleet, nodes).await, before, "reads were passed on");
+    fleet.eventually("reads go to the leader", is_direct).await;
 }
 
 async fn leader_of_harbour(fleet: &Fleet) -> u64 {
