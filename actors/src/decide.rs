@@ -156,13 +156,7 @@ impl<'a> Decider<'a> {
             Request::PatchDesired(request) => self.patch_desired(request),
             Request::OpenStream(request) => self.open_stream(request),
             Request::AttachDevices(request) => self.attach_devices(request),
-            Request::SubmitReadings(request) => {
-                let reply = self.submit_readings(request, care);
-                if let (Ok(_), Some(readings)) = (&reply, &request.readings) {
-                    self.activate_departed(readings);
-                }
-                reply
-            }
+            Request::SubmitReadings(request) => self.submit_readings(request, care),
             Request::CloseStream(request) => self.close_stream(request),
             Request::IssueCommand(command) => self.issue_command(command, &request.traceparent),
             Request::CancelCommand(request) => self.cancel_command(request),

@@ -146,6 +146,7 @@ impl Decider<'_> {
             duplicate: counts[Outcome::Duplicate as usize],
             rejected: counts[Outcome::Rejected as usize],
         }));
+        self.activate_departed(readings);
         let totals = self.scratch.stream(id).map(|stream| stream.totals);
         let submitted = message::ReadingsSubmitted { outcomes, rejections, totals, index: THIS_ENTRY.0 };
         Ok(Reply::ReadingsSubmitted(submitted))
