@@ -38,8 +38,8 @@ pub struct ClientConfig {
     /// seed draw the same ids, so seeds are for simulations.
     pub seed: Option<u64>,
     /// Calls for one district go to the node that led its shard last, as answers have told, rather than to any node (yes), and
-    /// gateway streams move to the node that leads most of the shards of their devices. Nodes
-    /// that are not among `endpoints` are called too, if they can be reached and their certificates are right.
+    /// gateway streams move to the node that leads most of the shards of their devices. Nodes that are not among `endpoints` are
+    /// called too, if they can be reached and their certificates are right.
     pub routes_to_leaders: bool,
     /// How much this client's work matters when the cluster can not do all of it: may lower its calls, and decides for the
     /// readings of its gateway streams (`Unspecified`: as each is by itself).

@@ -30,22 +30,24 @@ async fn reads_without_detour(fleet: &Fleet, nodes: &[u64], client: &Client, dev
     fleet.eventually("reads go to the leader", is_direct).await;
 }
 
-async fn leader_of_harbour(fleet: &Fleet) -> u64 {
+/// Registers a sensor, and returns it with the node that leads its district.
+async fn sensor_in_harbour(fleet: &Fleet) -> (DeviceName, u64) {
+    let device = DeviceName::new("harbour", "sensor-1").unwrap();
+    let registered = Device { name: device.to_string(), kind: "air_quality".to_owned(), ..Device::default() };
+    fleet.client().register(vec![registered]).await.expect("registered");
     let led_by = async || {
         let status = fleet.client().cluster_status().await.ok()?;
         let district = status.districts.iter().find(|district| district.name == "districts/harbour")?;
         status.shards.iter().find(|shard| shard.shard == district.shard)?.leader
     };
-    fleet.eventually("the district's shard has a leader", led_by).await
+    let leader = fleet.eventually("the district's shard has a leader", led_by).await;
+    (device, leader)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_calls_the_leader_it_was_told_of_and_follows_it() {
     let mut fleet = Fleet::start().await;
-    let device = DeviceName::new("harbour", "sensor-1").unwrap();
-    let registered = Device { name: device.to_string(), kind: "air_quality".to_owned(), ..Device::default() };
-    fleet.client().register(vec![registered]).await.expect("registered");
-    let leader = leader_of_harbour(&fleet).await;
+    let (device, leader) = sensor_in_harbour(&fleet).await;
     let follower = NODES.into_iter().find(|node| *node != leader).unwrap();
 
     // It knows the follower alone, and hears of the leader from there.
@@ -71,10 +73,7 @@ async fn a_client_calls_the_leader_it_was_told_of_and_follows_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_stream_moves_to_the_node_that_leads_its_devices() {
     let fleet = Fleet::start().await;
-    let device = DeviceName::new("harbour", "sensor-1").unwrap();
-    let registered = Device { name: device.to_string(), kind: "air_quality".to_owned(), ..Device::default() };
-    fleet.client().register(vec![registered]).await.expect("registered");
-    let leader = leader_of_harbour(&fleet).await;
+    let (device, leader) = sensor_in_harbour(&fleet).await;
     let address = &fleet.config().endpoints[usize::try_from(leader - 1).unwrap()];
     // The streams of one client begin at one node after the other, so two of them at nodes that do not lead.
     let mut moved = 0;

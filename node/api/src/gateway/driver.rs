@@ -120,13 +120,8 @@ impl Driver {
 
     /// Goes on at the node `id`, or at any if that fails.
     async fn resume_at(&mut self, id: EndpointId) -> Result<Connection, ApiError> {
-        let (client, stream) = (self.client.clone(), self.stream.clone());
-        let opening = async move { Connection::open(&client, id, &stream).await };
-        match self.outbox.flush_during(opening).await {
-            Ok(connection) => {
-                self.begin_again(&connection);
-                Ok(connection)
-            }
+        match self.open(id).await {
+            Ok(connection) => Ok(connection),
             Err(error) => self.reconnect(error).await,
         }
     }
@@ -135,19 +130,20 @@ impl Driver {
         loop {
             let pause = self.resume.fail(error, self.client.entropy())?;
             tracing::debug!(stream = self.stream, ?pause, "resuming the gateway stream");
-            let (client, stream) = (self.client.clone(), self.stream.clone());
-            let opening = async move {
-                sleep(pause).await;
-                Connection::open(&client, client.endpoints().pick_for_stream(), &stream).await
-            };
-            match self.outbox.flush_during(opening).await {
-                Ok(connection) => {
-                    self.begin_again(&connection);
-                    return Ok(connection);
-                }
+            self.outbox.flush_during(sleep(pause)).await;
+            match self.open(self.client.endpoints().pick_for_stream()).await {
+                Ok(connection) => return Ok(connection),
                 Err(failed) => error = failed,
             }
         }
+    }
+
+    /// Resumes the stream at the node `id`.
+    async fn open(&mut self, id: EndpointId) -> Result<Connection, ApiError> {
+        let opening = Connection::open(&self.client, id, &self.stream);
+        let connection = self.outbox.flush_during(opening).await?;
+        self.begin_again(&connection);
+        Ok(connection)
     }
 
     /// Everything that the node of a new connection has to hear again.

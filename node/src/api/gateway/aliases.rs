@@ -82,6 +82,7 @@ impl Aliases {
     pub(crate) fn device(&self, alias: u32) -> u32 {
         self.slot(alias).map_or(DEVICE_NONE, |slot| slot.device)
     }
+
     #[inline]
     fn slot(&self, alias: u32) -> Option<&Slot> {
         let (page, position) = place(alias);
