@@ -1,36 +1,41 @@
 //! Handshakes under way: so many at a time, and the oldest gives way to a further one. So those who connect and say nothing keep
 //! nobody out who comes after them.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::task::Poll;
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::future::{AbortHandle, FutureExt as _, abortable};
+use futures::stream::{self, FuturesUnordered, Stream, StreamExt as _};
 
 /// What the futures of `incoming` come to, of which at most `running_max` run: the oldest is dropped when there is a further one.
 pub(super) fn keep_newest<F: Future + Send>(
     incoming: impl Stream<Item = F> + Send,
     running_max: usize,
 ) -> impl Stream<Item = F::Output> + Send {
-    let mut incoming = Box::pin(incoming.fuse());
-    let mut running: VecDeque<Pin<Box<F>>> = VecDeque::new();
+    let mut incoming = Box::pin(incoming.fuse().enumerate());
+    let mut running = FuturesUnordered::new();
+    let mut by_age: BTreeMap<usize, AbortHandle> = BTreeMap::new();
     stream::poll_fn(move |cx| {
         loop {
-            for place in 0..running.len() {
-                if let Poll::Ready(output) = running[place].as_mut().poll(cx) {
-                    drop(running.remove(place));
+            while let Poll::Ready(Some((number, outcome))) = running.poll_next_unpin(cx) {
+                by_age.remove(&number);
+                if let Ok(output) = outcome {
                     return Poll::Ready(Some(output));
                 }
             }
             match incoming.as_mut().poll_next(cx) {
-                Poll::Ready(Some(further)) => {
-                    if running.len() >= running_max {
+                Poll::Ready(Some((number, further))) => {
+                    if by_age.len() >= running_max
+                        && let Some((_, oldest)) = by_age.pop_first()
+                    {
                         tracing::debug!(running_max, "the oldest handshake gives way to a further connection");
-                        drop(running.pop_front());
+                        oldest.abort();
                     }
-                    running.push_back(Box::pin(further));
+                    let (further, handle) = abortable(further);
+                    by_age.insert(number, handle);
+                    running.push(further.map(move |outcome| (number, outcome)));
                 }
-                Poll::Ready(None) if running.is_empty() => return Poll::Ready(None),
+                Poll::Ready(None) if by_age.is_empty() => return Poll::Ready(None),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
@@ -41,7 +46,6 @@ pub(super) fn keep_newest<F: Future + Send>(
 mod tests {
     use std::future::{pending, ready};
 
-    use futures::FutureExt as _;
     use tokio::sync::oneshot;
 
     use super::*;
