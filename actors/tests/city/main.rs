@@ -16,6 +16,9 @@ use gateway::Gateway;
 const LAMP: (&str, &str) = ("a/lamp", "luminaire");
 const SENSOR: (&str, &str) = ("a/sensor", "traffic_flow_sensor");
 const LEVEL: u16 = 1;
+/// No service orders anything for it.
+const HOUSE: (&str, &str) = ("a/house", "building");
+const TEMPERATURE_SETPOINT: u16 = 6;
 const FLOW: u16 = 1;
 
 /// 2014-12-21 00:00 UTC: over Aarhus it is dark until 07:20.
@@ -106,13 +109,13 @@ async fn a_desired_attribute_is_delivered_until_it_is_reported() {
     let mut fleet = Fleet::new(1);
     fleet.start_all().await;
     let city = fleet.city(1).clone();
-    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("building").is_some()).await;
     let shard = city.assign_district("a").await.unwrap();
-    let mut gateway = Gateway::open(&city, shard, 7, &[LAMP]).await;
-    let value = message::Value { kind: Some(message::value::Kind::Number(55.0)) };
+    let mut gateway = Gateway::open(&city, shard, 7, &[HOUSE]).await;
+    let value = message::Value { kind: Some(message::value::Kind::Number(21.0)) };
     let patch = message::PatchDesired {
-        name: LAMP.0.to_owned(),
-        set: vec![message::NamedValue { name: "dimmingLevel".to_owned(), value: Some(value) }],
+        name: HOUSE.0.to_owned(),
+        set: vec![message::NamedValue { name: "temperatureSetpoint".to_owned(), value: Some(value) }],
         ..Default::default()
     };
     call(&city, shard, Request::PatchDesired(patch)).await.unwrap();
@@ -120,7 +123,7 @@ async fn a_desired_attribute_is_delivered_until_it_is_reported() {
     let Some(message::delivery::Delivery::Desired(desired)) = delivery.delivery else { panic!("{delivery:?}") };
     assert_eq!(desired.attributes.len(), 1);
     assert_eq!(city.device_actors().active, 1);
-    gateway.submit(&[(gateway.devices[0], LEVEL, MIDNIGHT_US, 55.0)]).await;
+    gateway.submit(&[(gateway.devices[0], TEMPERATURE_SETPOINT, MIDNIGHT_US, 21.0)]).await;
     eventually("the actor is passivated", async || city.device_actors().active == 0).await;
     fleet.stop_all().await;
 }
