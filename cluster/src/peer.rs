@@ -43,7 +43,7 @@ const CLOCK_KNOWN_FOR: Duration = Duration::from_secs(3600);
 const CLOCK_ROUND_TRIP_MAX: Duration = Duration::from_millis(100);
 /// A node that answered within this time counts as reachable.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(2);
-/// Largest message: an append of several entries of at most 1 MiB each.
+/// Largest message: an append of several entries of about 1 MiB each.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// TLS material of a node, PEM. The certificate's common name is `node:{id}`.

@@ -235,7 +235,8 @@ pub(crate) fn failure<S: StateMachine>(raft: &Raft<S>) -> Option<Fatal<Types>> {
     }
 }
 
-/// Follows the Raft core and publishes the leadership until `stop`, or until the core ends. None begins while `is_clock_wrong`: it is given up.
+/// Follows the Raft core and publishes the leadership until `stop`, or until the core ends. None begins while `is_clock_wrong`:
+/// it is given up.
 pub(crate) async fn follow_leadership<S: StateMachine>(
     raft: Raft<S>,
     node: NodeId,

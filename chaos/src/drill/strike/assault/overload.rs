@@ -195,9 +195,7 @@ async fn call_again_and_again(client: Client, number: u32, stop: CancellationTok
                 LOOK_INTERVAL
             }
             Err(error) => {
-                if told.other == 0 && number == 0 {
-                    tracing::info!(%error, "a call of the flood failed");
-                }
+                tracing::debug!(%error, "a call of the flood failed");
                 told.other += 1;
                 LOOK_INTERVAL
             }
