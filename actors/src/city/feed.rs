@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::city::Inner;
-use crate::city::answer::failure_of;
 use crate::message::{self, Failure, FailureReason};
 use crate::{ShardState, message::Facts};
 
@@ -55,6 +54,8 @@ pub struct CityFeed {
     pub(super) position: LogIndex,
     /// `None`: another replica serves.
     pub(super) local: Option<FeedReader<ShardState>>,
+    /// The position behind which the local log could not be read.
+    pub(super) unreadable: Option<LogIndex>,
 }
 
 impl CityFeed {
@@ -77,9 +78,13 @@ impl CityFeed {
         }
     }
 
-    /// Reads from the local replica once it has what is next. One that is still being filled is behind the reader.
+    /// Reads from the local replica once it has what is next. One that is still being filled is behind the reader, and a damaged
+    /// one is not asked twice for the same.
     fn come_home(&mut self) {
-        let handle = self.inner.cluster.shard(self.shard).filter(|_| self.local.is_none());
+        if self.local.is_some() || self.unreadable == Some(self.position) {
+            return;
+        }
+        let handle = self.inner.cluster.shard(self.shard);
         let has_next = |handle: &ShardHandle<ShardState>| {
             handle.first_index().0 <= self.position.0 + 1 && handle.view().applied >= self.position
         };
@@ -101,8 +106,9 @@ impl CityFeed {
                 self.next_remote().await
             }
             Err(error @ FeedError::Storage { .. }) => {
-                self.local = None;
-                Err(failure_of(&error))
+                tracing::error!(position = %self.position, %error, "another replica is to serve the feed");
+                (self.local, self.unreadable) = (None, Some(self.position));
+                self.next_remote().await
             }
         }
     }

@@ -416,3 +416,38 @@ async fn a_callers_trace_is_in_the_entries_from_its_command_to_the_devices_ackno
     assert_eq!(states.first(), Some(&CommandState::Accepted));
     fleet.stop_all().await;
 }
+
+/// Commits an entry without facts, of `bytes`, in which `needle` stands as it is.
+async fn commit_padding(city: &City, shard: ShardId, needle: &str, bytes: usize) -> LogIndex {
+    let handle = city.cluster().shard(shard).unwrap();
+    let term = handle.leadership().borrow().term;
+    let traceparents = vec![needle.to_owned(), "x".repeat(bytes)];
+    let facts = message::Facts { format: 1, traceparents, ..message::Facts::default() };
+    handle.propose(term, prost::Message::encode_to_vec(&facts).into()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_whose_local_log_is_damaged_is_served_by_another_replica() {
+    let mut fleet = Fleet::new(3);
+    let disk = MemoryStorage::blocking();
+    fleet.storage = Arc::new(disk.clone());
+    fleet.start_all().await;
+    let shard = ShardId(1);
+    let leader = fleet.leader(shard).await;
+    let city = fleet.city(leader).clone();
+    let mut indexes = Vec::new();
+    // More than is kept in memory.
+    for number in 0..20 {
+        indexes.push(commit_padding(&city, shard, &format!("needle-{number}-"), 512 << 10).await);
+    }
+    assert!(fleet.damage_log(&disk, leader, b"needle-3-") > 0);
+
+    let mut feed = city.feed(shard, indexes[2]);
+    let mut read = Vec::new();
+    while read.last() != indexes.last() {
+        let entries = feed.next().await.unwrap();
+        read.extend(entries.into_iter().map(|entry| entry.index).filter(|index| indexes.contains(index)));
+    }
+    assert_eq!(read, indexes[3..]);
+    fleet.stop_all().await;
+}
