@@ -451,3 +451,28 @@ async fn a_feed_whose_local_log_is_damaged_is_served_by_another_replica() {
     assert_eq!(read, indexes[3..]);
     fleet.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_whose_entries_are_gone_says_so_although_a_replica_does_not_answer() {
+    let mut fleet = Fleet::new(3);
+    fleet.start_all().await;
+    let shard = ShardId(1);
+    let silent = fleet.follower(shard).await;
+    let leader = fleet.city(fleet.leader(shard).await).clone();
+    let mut last = LogIndex(0);
+    // More than is kept in memory.
+    for _entry in 0..10 {
+        last = commit_padding(&leader, shard, "needle", 512 << 10).await;
+    }
+    fleet.stop(silent).await;
+    let left: Vec<_> = (1..=3).filter(|node| *node != silent).collect();
+    for node in &left {
+        let city = fleet.city(*node);
+        eventually("the entry is applied", async || city.view(shard).unwrap().applied >= last).await;
+        assert!(city.cluster().compact(shard, last).await);
+        eventually("the log is dropped", async || city.cluster().shard(shard).unwrap().first_index() > last).await;
+    }
+    let gone = fleet.city(left[0]).feed(shard, LogIndex(1)).next().await.unwrap_err();
+    assert_eq!(gone.reason(), FailureReason::Gone, "{gone:?}");
+    fleet.stop_all().await;
+}
