@@ -471,7 +471,8 @@ impl<S: StateMachine> Core<S> {
             raft_runtime: Handle::current(),
         });
         core.spawn(probe(peers));
-        core.spawn(disk::watch(Arc::clone(&core)));
+        core.spawn(disk::watch_room(Arc::clone(&core)));
+        core.spawn(disk::watch_syncs(Arc::clone(&core)));
         if let Err(error) = formation::join_or_form(&core).await {
             core.shutdown().await;
             return Err(error);
