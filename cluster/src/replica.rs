@@ -19,7 +19,7 @@ use crate::peer::snapshot::Snapshot;
 use crate::ports::storage::off_threads;
 use crate::raft::{self, Applied, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::state::{StateMachine, View};
-use crate::{LogIndex, ShardId};
+use crate::{LogIndex, ShardId, Storage};
 
 /// Decoded entries kept for readers, and their payload bytes.
 const RECENT_ENTRIES_MAX: usize = 1024;
@@ -115,12 +115,16 @@ impl<S: StateMachine> Replica<S> {
         self.applied.subscribe()
     }
 
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.checkpoints.storage
+    }
+
     /// Ends its readers: nothing is applied here any more.
     pub(crate) fn close(&self) {
         self.closed.cancel();
     }
 
-    /// Set once the replica has left this node, or the node stops.
+    /// Set once the replica has left this node.
     pub(crate) fn closed(&self) -> &CancellationToken {
         &self.closed
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::feed::FeedReader;
 use crate::log::{Kept, LogStore};
 use crate::store_tests::{Payloads, append, entry};
-use crate::{FeedError, MemoryStorage, Storage as _};
+use crate::{FeedError, MemoryStorage};
 
 const SHARD: ShardId = ShardId(1);
 
