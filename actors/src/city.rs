@@ -191,7 +191,14 @@ impl City {
 
     /// Entries of `shard` behind `after`, from the local replica while it keeps them, else from another.
     pub fn feed(&self, shard: ShardId, after: LogIndex) -> CityFeed {
-        CityFeed { inner: Arc::clone(&self.inner), shard, position: after, local: None }
+        CityFeed {
+            inner: Arc::clone(&self.inner),
+            shard,
+            position: after,
+            local: None,
+            unreadable: None,
+            gone_since: None,
+        }
     }
 
     /// What the replicas of `shard` keep of its feed together, as far as they answer within `deadline`.

@@ -39,7 +39,7 @@ use crate::log::{Kept, LogError, LogStore};
 use crate::meta::{MetaDoor, MetaError, MetaState, MetaView, VERSION_MAX};
 use crate::peer::connection::Accepted;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
-use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, probe};
+use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, never_sent, probe};
 use crate::ports::RaftRuntime;
 use crate::ports::storage::in_place;
 use crate::wire::meta_change::Change;
@@ -354,17 +354,6 @@ impl<S: StateMachine> Cluster<S> {
     }
 }
 
-/// Whether the transport certainly failed before the request left this node. A time-out says nothing of the kind, unless it was
-/// the connection that was not made in time.
-fn never_sent(status: &tonic::Status) -> bool {
-    let is_refused = |error: &(dyn std::error::Error + 'static)| {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        error.is::<tonic::ConnectError>() || kind == Some(std::io::ErrorKind::ConnectionRefused)
-    };
-    let mut causes = std::iter::successors(std::error::Error::source(status), |error| error.source());
-    causes.any(is_refused) || status.code() == tonic::Code::PermissionDenied
-}
-
 fn peer_router(service: PeerService) -> Router {
     let server = PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -471,7 +460,8 @@ impl<S: StateMachine> Core<S> {
             raft_runtime: Handle::current(),
         });
         core.spawn(probe(peers));
-        core.spawn(disk::watch(Arc::clone(&core)));
+        core.spawn(disk::watch_room(Arc::clone(&core)));
+        core.spawn(disk::watch_syncs(Arc::clone(&core)));
         if let Err(error) = formation::join_or_form(&core).await {
             core.shutdown().await;
             return Err(error);
@@ -544,24 +534,4 @@ fn raft_config(config: &ClusterConfig) -> Result<openraft::Config, StartError> {
     }
     .validate()
     .map_err(|error| StartError::Raft { reason: error.to_string() })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Error, ErrorKind};
-
-    use tonic::Status;
-
-    use super::never_sent;
-
-    #[test]
-    fn a_time_out_is_no_proof_that_nothing_was_sent() {
-        let told = |kind: ErrorKind| never_sent(&Status::from_error(Box::new(Error::from(kind))));
-        assert!(told(ErrorKind::ConnectionRefused));
-        for unknown in [ErrorKind::TimedOut, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe] {
-            assert!(!told(unknown), "{unknown:?}");
-        }
-        assert!(never_sent(&Status::permission_denied("another cluster")));
-        assert!(!never_sent(&Status::deadline_exceeded("no answer in time")));
-    }
 }

@@ -36,6 +36,11 @@ pub struct FeedReader<S: StateMachine> {
     position: LogIndex,
 }
 
+/// First index that can be read.
+pub(crate) fn first_index<S: StateMachine>(replica: &Replica<S>, log: &GroupLog) -> LogIndex {
+    LogIndex(log.first_index()).max(replica.installed_end())
+}
+
 impl<S: StateMachine> FeedReader<S> {
     pub(crate) fn new(shard: ShardId, replica: Arc<Replica<S>>, log: GroupLog, after: LogIndex) -> Self {
         let applied = replica.applied();
@@ -74,8 +79,8 @@ impl<S: StateMachine> FeedReader<S> {
         let storage = |reason: String| FeedError::Storage { shard: self.shard, reason };
         let start = self.position.0 + 1;
         let read = self.log.read(start, applied.0 + 1).await;
-        // Checked behind the read, since a purge may have come between.
-        let first = LogIndex(self.log.first_index());
+        // Checked behind the read, since a purge or a snapshot may have come between.
+        let first = first_index(&self.replica, &self.log);
         if first.0 > start {
             return Err(FeedError::Gone { shard: self.shard, first });
         }

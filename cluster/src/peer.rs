@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use self::connection::Connector;
 pub use self::tls::{PortTls, TlsRefused};
@@ -471,6 +471,22 @@ impl Peers {
     }
 }
 
+/// Whether the transport certainly failed before the request left this node. A time-out says nothing of the kind, unless it was
+/// the connection that was not made in time.
+pub(crate) fn never_sent(status: &tonic::Status) -> bool {
+    let is_refused = |error: &(dyn std::error::Error + 'static)| {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        error.is::<tonic::ConnectError>() || kind == Some(std::io::ErrorKind::ConnectionRefused)
+    };
+    let mut causes = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    causes.any(is_refused) || status.code() == Code::PermissionDenied
+}
+
+/// Whether the peer may have done what it was asked: it did not say that it is unavailable, the connection to it broke.
+pub(crate) fn is_in_doubt(status: &Status) -> bool {
+    status.code() == Code::Unavailable && std::error::Error::source(status).is_some() && !never_sent(status)
+}
+
 fn refused(reason: String) -> Status {
     Status::permission_denied(reason)
 }
@@ -512,6 +528,8 @@ fn common_name(certificate: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Error, ErrorKind};
+
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
@@ -524,6 +542,29 @@ mod tests {
         let (disk, zone, peer_address, api_address) = (DiskId(7), "z".to_owned(), text(), text());
         let own = Own { node: NodeId(1), disk, zone, peer_address, api_address };
         Peers::new(own, tls, None, &Ports::system())
+    }
+
+    #[test]
+    fn a_time_out_is_no_proof_that_nothing_was_sent() {
+        let told = |kind: ErrorKind| never_sent(&Status::from_error(Box::new(Error::from(kind))));
+        assert!(told(ErrorKind::ConnectionRefused));
+        for unknown in [ErrorKind::TimedOut, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe] {
+            assert!(!told(unknown), "{unknown:?}");
+        }
+        assert!(never_sent(&Status::permission_denied("another cluster")));
+        assert!(!never_sent(&Status::deadline_exceeded("no answer in time")));
+    }
+
+    #[test]
+    fn a_connection_that_breaks_leaves_in_doubt_what_was_asked_over_it() {
+        let broken = |kind: ErrorKind| {
+            let mut status = Status::unavailable("the connection broke");
+            status.set_source(Arc::new(Error::from(kind)));
+            status
+        };
+        assert!(is_in_doubt(&broken(ErrorKind::TimedOut)));
+        assert!(!is_in_doubt(&broken(ErrorKind::ConnectionRefused)));
+        assert!(!is_in_doubt(&Status::unavailable("said by the peer: it does not lead")));
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use crate::peer::snapshot::Snapshot;
 use crate::ports::storage::off_threads;
 use crate::raft::{self, Applied, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::state::{StateMachine, View};
-use crate::{LogIndex, ShardId};
+use crate::{LogIndex, ShardId, Storage};
 
 /// Decoded entries kept for readers, and their payload bytes.
 const RECENT_ENTRIES_MAX: usize = 1024;
@@ -39,7 +39,11 @@ pub(crate) struct Replica<S: StateMachine> {
     /// When this replica last held all that its leader had committed, if it did since it was opened.
     fresh: Mutex<Option<Instant>>,
     closed: CancellationToken,
+    /// Snapshots that were installed, and the first index behind the last of them.
     installed: AtomicU64,
+    installed_end: AtomicU64,
+    /// Held while a checkpoint is written: building one and installing a snapshot may come at the same time.
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Default)]
@@ -89,6 +93,8 @@ impl<S: StateMachine> Replica<S> {
             fresh: Mutex::new(None),
             closed: CancellationToken::new(),
             installed: AtomicU64::new(0),
+            installed_end: AtomicU64::new(0),
+            writing: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -109,12 +115,16 @@ impl<S: StateMachine> Replica<S> {
         self.applied.subscribe()
     }
 
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.checkpoints.storage
+    }
+
     /// Ends its readers: nothing is applied here any more.
     pub(crate) fn close(&self) {
         self.closed.cancel();
     }
 
-    /// Set once the replica has left this node, or the node stops.
+    /// Set once the replica has left this node.
     pub(crate) fn closed(&self) -> &CancellationToken {
         &self.closed
     }
@@ -226,6 +236,8 @@ impl<S: StateMachine> Replica<S> {
             Position { last: meta.last_log_id, membership: meta.last_membership, ..self.position.lock().clone() };
         let index = position.last.map_or(LogIndex(0), |last| LogIndex(last.index()));
         self.store(position.clone(), state.clone(), None).await?;
+        // Before anybody can see the index: what the log has at or below it may never have been committed.
+        self.installed_end.store(index.0 + 1, Ordering::SeqCst);
         let mut current = self.position.lock();
         (current.last, current.membership) = (position.last, position.membership);
         drop(current);
@@ -241,10 +253,20 @@ impl<S: StateMachine> Replica<S> {
         self.installed.load(Ordering::Relaxed)
     }
 
-    /// Makes `state` durable as this replica's checkpoint.
+    /// The first entry behind those that a snapshot of another replica stands for. They can not be read here, also while the log
+    /// still has some of its own in their place.
+    pub(crate) fn installed_end(&self) -> LogIndex {
+        LogIndex(self.installed_end.load(Ordering::SeqCst))
+    }
+
+    /// Makes `state` durable as this replica's checkpoint, unless that shows a newer one already.
     async fn store(&self, position: Position, state: S, since: Option<LogIndex>) -> io::Result<()> {
         let (checkpoints, shard) = (self.checkpoints.clone(), self.shard);
         let (index, applied_bytes) = (position.last.map(|last| LogIndex(last.index())), position.applied_bytes);
+        let _written_alone = self.writing.lock().await;
+        if index < self.position.lock().checkpoint {
+            return Ok(());
+        }
         let storage = Arc::clone(&checkpoints.storage);
         let written = off_threads(&*storage, move || {
             checkpoints.write(shard, position.last, &position.membership, &state.pages(), since)
@@ -277,7 +299,7 @@ impl<S: StateMachine> RaftSnapshotBuilder<Types> for Builder<S> {
     type SnapshotData = S;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<S>> {
-        let since = self.replica.position.lock().checkpoint;
+        let since = self.position.checkpoint;
         self.replica.store(self.position.clone(), self.state.clone(), since).await?;
         Ok(self.position.clone().snapshot(self.state.clone()))
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::FeedReader;
+use crate::feed::{FeedReader, first_index};
 use crate::log::GroupLog;
 use crate::raft::{LeaderId, Payload, Types};
 use crate::replica::{Replica, ReplicaStore};
@@ -210,7 +210,7 @@ impl<S: StateMachine> ShardHandle<S> {
 
     /// First index that the feed can be read from on this replica.
     pub fn first_index(&self) -> LogIndex {
-        LogIndex(self.log.first_index())
+        first_index(&self.replica, &self.log)
     }
 
     /// Snapshots that this replica took over from others since this node opened it.

@@ -25,6 +25,13 @@ enum Attempt {
     Again(Box<message::ShardRequest>, Failure),
 }
 
+/// Why no replica gave entries of a feed.
+pub(super) struct Unserved {
+    pub(super) failure: Failure,
+    /// Most replicas do not have them, and of one at least they are gone.
+    pub(super) is_gone_at_most: bool,
+}
+
 impl Inner {
     pub(super) async fn call(
         &self,
@@ -39,7 +46,8 @@ impl Inner {
             request.criticality = criticality.to_message();
         }
         if let Some(Request::ReadFeed(read)) = request.request {
-            return self.read_feed_anywhere(ShardId(request.shard), read, deadline).await.map(Reply::FeedRead);
+            let answer = self.read_feed_anywhere(ShardId(request.shard), read, deadline).await;
+            return answer.map(Reply::FeedRead).map_err(|unserved| unserved.failure);
         }
         let mut leadership = self.cluster.shard(ShardId(request.shard)).map(|handle| handle.leadership());
         leadership.iter_mut().for_each(watch::Receiver::mark_unchanged);
@@ -194,31 +202,38 @@ impl Inner {
         if let Some(handle) = self.cluster.shard(shard) {
             answers.push(Ok(read_feed(&handle, read, deadline).await));
         }
-        let others = self.other_replicas(shard).into_iter().map(|node| {
-            let request = message::ShardRequest {
-                shard: shard.0,
-                request: Some(Request::ReadFeed(read)),
-                ..message::ShardRequest::default()
-            };
-            self.ask(node, Box::new(request), deadline)
-        });
+        let others = self.other_replicas(shard).into_iter().map(|node| self.ask_feed(node, shard, read, deadline));
         answers.extend(futures::future::join_all(others).await.into_iter().map(|attempt| match attempt {
             Attempt::Done(outcome) => outcome,
             Attempt::Again(_, failure) => Err(failure),
         }));
         let mut failure = Failure::new(FailureReason::NotLeader, format!("{shard} has no known replica"));
-        let mut bounds: Option<FeedBounds> = None;
+        let mut kept = Vec::new();
         for answer in answers {
             match answer {
                 Ok(Reply::FeedRead(message::FeedRead { bounds: Some(said), .. })) => {
-                    let said = FeedBounds { first: LogIndex(said.first), applied: LogIndex(said.applied) };
-                    bounds = Some(bounds.map_or(said, |known| known.joined(said)));
+                    kept.push(FeedBounds { first: LogIndex(said.first), applied: LogIndex(said.applied) });
                 }
                 Ok(_) => {}
                 Err(said) => failure = Failure { reason: FailureReason::NotLeader.into(), ..said },
             }
         }
-        bounds.ok_or(failure)
+        FeedBounds::joined(kept).ok_or(failure)
+    }
+
+    async fn ask_feed(&self, node: NodeId, shard: ShardId, read: message::ReadFeed, deadline: Instant) -> Attempt {
+        let request = Some(Request::ReadFeed(read));
+        let request = message::ShardRequest { shard: shard.0, request, ..message::ShardRequest::default() };
+        self.ask(node, Box::new(request), deadline).await
+    }
+
+    /// Whether the replica on `node` answers, and has not come to the entries behind `after`.
+    async fn is_behind(&self, node: NodeId, shard: ShardId, after: u64, deadline: Instant) -> bool {
+        let read = message::ReadFeed { only_bounds: true, ..message::ReadFeed::default() };
+        match self.ask_feed(node, shard, read, deadline).await {
+            Attempt::Done(Ok(Reply::FeedRead(read))) => read.bounds.is_none_or(|kept| kept.applied < after),
+            Attempt::Done(_) | Attempt::Again(..) => false,
+        }
     }
 
     /// Ends when `node` leads `shard` no more and has had time to say what it did as its leader. Pending for a node that did not
@@ -235,45 +250,55 @@ impl Inner {
         sleep(DEPOSED_GRACE).await;
     }
 
-    /// Entries of a shard's feed from the first replica that has them, the local one before others. `GONE` when every
-    /// replica said so; `NOT_LEADER` when one that may have them did not answer.
+    /// Entries of a shard's feed from the first replica that has them, the local one before others. `GONE` when no replica can
+    /// have them any more: each said so, or is still behind them; `NOT_LEADER` when one that may have them did not answer.
     pub(super) async fn read_feed_anywhere(
         &self,
         shard: ShardId,
         read: message::ReadFeed,
         deadline: Instant,
-    ) -> Result<message::FeedRead, Failure> {
+    ) -> Result<message::FeedRead, Unserved> {
         let mut failure = Failure::new(FailureReason::NotLeader, format!("{shard} has no known replica"));
-        let mut is_gone_everywhere = true;
+        let (mut gone, mut lacking, mut unheard) = (None, 0, Vec::new());
         if let Some(handle) = self.cluster.shard(shard) {
             match outcome_of(read_feed(&handle, read, deadline).await) {
                 Ok(Reply::FeedRead(answer)) => return Ok(answer),
                 Ok(_) => unreachable!("a feed is answered as a feed"),
-                Err(said) => failure = said,
+                Err(said) if said.reason() == FailureReason::Gone => (gone, lacking) = (Some(said), 1),
+                Err(_) if handle.view().applied.0 < read.after => lacking = 1,
+                Err(said) => {
+                    failure = said;
+                    unheard.push(self.cluster.node());
+                }
             }
-            is_gone_everywhere = failure.reason() == FailureReason::Gone;
         }
         for node in self.other_replicas(shard) {
-            let request = message::ShardRequest {
-                shard: shard.0,
-                request: Some(Request::ReadFeed(read)),
-                ..message::ShardRequest::default()
-            };
-            match self.ask(node, Box::new(request), deadline).await {
+            match self.ask_feed(node, shard, read, deadline).await {
                 Attempt::Done(Ok(Reply::FeedRead(answer))) => return Ok(answer),
                 Attempt::Done(Err(said)) if said.reason() == FailureReason::Gone => {
-                    if is_gone_everywhere {
-                        failure = said;
-                    }
+                    gone = Some(said);
+                    lacking += 1;
                 }
-                Attempt::Done(Ok(_)) => is_gone_everywhere = false,
+                Attempt::Done(Ok(_)) => unheard.push(node),
                 Attempt::Done(Err(said)) | Attempt::Again(_, said) => {
-                    is_gone_everywhere = false;
                     failure = Failure { reason: FailureReason::NotLeader.into(), ..said };
+                    unheard.push(node);
                 }
             }
         }
-        Err(failure)
+        // Replicas that are all behind may just have been started.
+        let Some(gone) = gone else { return Err(Unserved { failure, is_gone_at_most: false }) };
+        let mut is_known = true;
+        for node in unheard {
+            if node != self.cluster.node() && self.is_behind(node, shard, read.after, deadline).await {
+                lacking += 1;
+            } else {
+                is_known = false;
+            }
+        }
+        let replicas = self.cluster.meta().shards.get(&shard).map_or(usize::MAX, |placed| placed.replicas.len());
+        let is_gone_at_most = lacking > replicas / 2;
+        Err(Unserved { failure: if is_known { gone } else { failure }, is_gone_at_most })
     }
 }
 

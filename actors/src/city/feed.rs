@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::city::Inner;
-use crate::city::answer::failure_of;
+use crate::city::call::Unserved;
 use crate::message::{self, Failure, FailureReason};
 use crate::{ShardState, message::Facts};
 
@@ -26,6 +26,9 @@ const RETRY_BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max:
 /// Rounds over all replicas before the caller hears that none answers.
 const ROUNDS_MAX: u32 = 5;
 
+/// A replica that does not answer may have what all others have dropped. Reading is silent no longer than this.
+const GONE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Facts of one entry as readers see them.
 #[derive(Clone, Debug)]
 pub struct FeedEntry {
@@ -36,15 +39,20 @@ pub struct FeedEntry {
 /// What is kept of a shard's feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedBounds {
-    /// First entry that some replica keeps.
+    /// First entry that some replica keeps, such that each behind it is kept by some, too.
     pub first: LogIndex,
     /// Last entry that some replica has applied.
     pub applied: LogIndex,
 }
 
 impl FeedBounds {
-    pub(super) fn joined(self, other: Self) -> Self {
-        Self { first: self.first.min(other.first), applied: self.applied.max(other.applied) }
+    /// What several replicas keep together: up to the last entry of any, from where nothing is missing between. `None` of none.
+    pub(super) fn joined(mut kept: Vec<Self>) -> Option<Self> {
+        kept.sort_by_key(|bounds| std::cmp::Reverse(bounds.applied));
+        kept.into_iter().reduce(|known, next| {
+            let is_next = next.applied.0 + 1 >= known.first.0;
+            if is_next { Self { first: known.first.min(next.first), ..known } } else { known }
+        })
     }
 }
 
@@ -55,6 +63,10 @@ pub struct CityFeed {
     pub(super) position: LogIndex,
     /// `None`: another replica serves.
     pub(super) local: Option<FeedReader<ShardState>>,
+    /// The position behind which the local log could not be read.
+    pub(super) unreadable: Option<LogIndex>,
+    /// Since when most replicas have said that the entries are gone.
+    pub(super) gone_since: Option<Instant>,
 }
 
 impl CityFeed {
@@ -65,8 +77,8 @@ impl CityFeed {
 
     /// The next entries, at least one; waits while there are none. Cancel safe.
     ///
-    /// `GONE`: no replica keeps the entries behind [`CityFeed::position`]. `NOT_LEADER`: no replica that may have them
-    /// answers now; calling again goes on from the same position.
+    /// `GONE`: no replica keeps the entries behind [`CityFeed::position`], or most do not and the others did not answer for half a
+    /// minute. `NOT_LEADER`: no replica that may have them answers now; calling again goes on from the same position.
     pub async fn next(&mut self) -> Result<Vec<FeedEntry>, Failure> {
         loop {
             self.come_home();
@@ -77,9 +89,13 @@ impl CityFeed {
         }
     }
 
-    /// Reads from the local replica once it has what is next. One that is still being filled is behind the reader.
+    /// Reads from the local replica once it has what is next. One that is still being filled is behind the reader, and a damaged
+    /// one is not asked twice for the same.
     fn come_home(&mut self) {
-        let handle = self.inner.cluster.shard(self.shard).filter(|_| self.local.is_none());
+        if self.local.is_some() || self.unreadable == Some(self.position) {
+            return;
+        }
+        let handle = self.inner.cluster.shard(self.shard);
         let has_next = |handle: &ShardHandle<ShardState>| {
             handle.first_index().0 <= self.position.0 + 1 && handle.view().applied >= self.position
         };
@@ -101,8 +117,9 @@ impl CityFeed {
                 self.next_remote().await
             }
             Err(error @ FeedError::Storage { .. }) => {
-                self.local = None;
-                Err(failure_of(&error))
+                tracing::error!(position = %self.position, %error, "another replica is to serve the feed");
+                (self.local, self.unreadable) = (None, Some(self.position));
+                self.next_remote().await
             }
         }
     }
@@ -114,11 +131,24 @@ impl CityFeed {
             let read = message::ReadFeed { after: self.position.0, wait_ms: WAIT_MS, only_bounds: false };
             match self.inner.read_feed_anywhere(self.shard, read, Instant::now() + ANSWER_MAX).await {
                 Ok(answer) => break answer,
-                Err(failure) if failure.reason() == FailureReason::Gone || rounds == ROUNDS_MAX => return Err(failure),
-                Err(_unanswered) => rounds += 1,
+                Err(Unserved { failure, .. }) if failure.reason() == FailureReason::Gone => return Err(failure),
+                Err(Unserved { failure, is_gone_at_most: true }) => {
+                    let since = *self.gone_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= GONE_PATIENCE {
+                        let text = format!(
+                            "{}: the entries behind {} are gone: {}",
+                            self.shard, self.position, failure.message
+                        );
+                        return Err(Failure::new(FailureReason::Gone, text));
+                    }
+                }
+                Err(Unserved { failure, .. }) if rounds >= ROUNDS_MAX => return Err(failure),
+                Err(_unanswered) => self.gone_since = None,
             }
+            rounds += 1;
             sleep(RETRY_BACKOFF.delay(rounds, self.inner.cluster.ports().random.next_u64())).await;
         };
+        self.gone_since = None;
         let entries = answer.entries.into_iter().map(|entry| {
             let facts = ShardState::decode(&entry.facts).map_err(|error| {
                 let text = format!("{}: entry {} from another replica: {error}", self.shard, entry.index);
@@ -129,5 +159,24 @@ impl CityFeed {
         let entries = entries.collect::<Result<Vec<_>, Failure>>()?;
         self.position = self.position.max(LogIndex(answer.through));
         Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_replicas_keep_together_has_no_hole() {
+        let joined = |kept: &[(u64, u64)]| {
+            let kept =
+                kept.iter().map(|(first, applied)| FeedBounds { first: LogIndex(*first), applied: LogIndex(*applied) });
+            FeedBounds::joined(kept.collect()).map(|bounds| (bounds.first.0, bounds.applied.0))
+        };
+        assert_eq!(joined(&[]), None);
+        assert_eq!(joined(&[(40, 98), (30, 100), (45, 99)]), Some((30, 100)));
+        assert_eq!(joined(&[(1, 39), (40, 100)]), Some((1, 100)));
+        // A replica that was away for long is no way to what lies between.
+        assert_eq!(joined(&[(1, 20), (40, 100)]), Some((40, 100)));
     }
 }

@@ -92,12 +92,12 @@ impl<S: Service> Actor for ServiceActor<S> {
                     running.store().await?;
                 }
             }
-            Ok(Err(FeedError::Gone { first, .. })) => {
-                tracing::warn!(service = running.driver.name(), %first, "entries are gone: reading the twins again");
+            // What can not be read here now can not be read at the next start either.
+            Ok(Err(error @ (FeedError::Gone { .. } | FeedError::Storage { .. }))) => {
+                tracing::warn!(service = running.driver.name(), %error, "reading the twins again");
                 running.reread();
                 running.store().await?;
             }
-            Ok(Err(error @ FeedError::Storage { .. })) => return Err(error.into()),
             Ok(Err(FeedError::Stopped { .. })) => {
                 myself.stop(None);
                 return Ok(());

@@ -1,7 +1,7 @@
 //! Deliveries on their way to the nodes of their sessions: one message at a time to each node, the next gathers
 //! meanwhile. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use kvarter_cluster::NodeId;
 
@@ -21,9 +21,24 @@ pub(crate) struct Parcel {
 
 #[derive(Default)]
 struct Lane {
-    /// Bounded by what device actors have under way: each subject once until its outcome or its repeat is due.
-    waiting: Vec<Parcel>,
+    /// Bounded by what device actors have to deliver: each subject waits once, and goes as it was pushed last.
+    waiting: BTreeMap<(DeviceNumber, Subject), Parcel>,
+    order: VecDeque<(DeviceNumber, Subject)>,
     is_sending: bool,
+}
+
+impl Lane {
+    fn push(&mut self, parcel: Parcel) {
+        let key = (parcel.device, parcel.subject.clone());
+        if self.waiting.insert(key.clone(), parcel).is_none() {
+            self.order.push_back(key);
+        }
+    }
+
+    fn take(&mut self) -> Vec<Parcel> {
+        let count = self.order.len().min(MESSAGE_DELIVERIES_MAX);
+        self.order.drain(..count).filter_map(|key| self.waiting.remove(&key)).collect()
+    }
 }
 
 #[derive(Default)]
@@ -33,7 +48,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn push(&mut self, node: NodeId, parcel: Parcel) {
-        self.lanes.entry(node).or_default().waiting.push(parcel);
+        self.lanes.entry(node).or_default().push(parcel);
     }
 
     /// What may go now, by node; say [`Outbox::sent`] for each when its outcome is known.
@@ -42,8 +57,7 @@ impl Outbox {
         ready
             .map(|(node, lane)| {
                 lane.is_sending = true;
-                let count = lane.waiting.len().min(MESSAGE_DELIVERIES_MAX);
-                (*node, lane.waiting.drain(..count).collect())
+                (*node, lane.take())
             })
             .collect()
     }
@@ -83,6 +97,19 @@ mod tests {
         outbox.sent(NodeId(1));
         let taken: Vec<_> = outbox.take().iter().map(|(node, parcels)| (node.0, devices(parcels))).collect();
         assert_eq!(taken, [(1, vec![3, 4])]);
+    }
+
+    #[test]
+    fn what_is_tried_again_while_it_waits_goes_once_as_it_was_tried_last() {
+        let mut outbox = Outbox::default();
+        outbox.push(NodeId(1), parcel(1));
+        outbox.take();
+        let newest = Parcel { delivery: message::Delivery { device: 7, ..message::Delivery::default() }, ..parcel(1) };
+        outbox.push(NodeId(1), parcel(1));
+        outbox.push(NodeId(1), parcel(2));
+        outbox.push(NodeId(1), newest.clone());
+        outbox.sent(NodeId(1));
+        assert_eq!(outbox.take(), [(NodeId(1), vec![newest, parcel(2)])]);
     }
 
     #[test]

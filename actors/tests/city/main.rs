@@ -419,3 +419,63 @@ async fn a_callers_trace_is_in_the_entries_from_its_command_to_the_devices_ackno
     assert_eq!(states.first(), Some(&CommandState::Accepted));
     fleet.stop_all().await;
 }
+
+/// Commits an entry without facts, of `bytes`, in which `needle` stands as it is.
+async fn commit_padding(city: &City, shard: ShardId, needle: &str, bytes: usize) -> LogIndex {
+    let handle = city.cluster().shard(shard).unwrap();
+    let term = handle.leadership().borrow().term;
+    let traceparents = vec![needle.to_owned(), "x".repeat(bytes)];
+    let facts = message::Facts { format: 1, traceparents, ..message::Facts::default() };
+    handle.propose(term, prost::Message::encode_to_vec(&facts).into()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_whose_local_log_is_damaged_is_served_by_another_replica() {
+    let mut fleet = Fleet::new(3);
+    let disk = MemoryStorage::blocking();
+    fleet.storage = Arc::new(disk.clone());
+    fleet.start_all().await;
+    let shard = ShardId(1);
+    let leader = fleet.leader(shard).await;
+    let city = fleet.city(leader).clone();
+    let mut indexes = Vec::new();
+    // More than is kept in memory.
+    for number in 0..20 {
+        indexes.push(commit_padding(&city, shard, &format!("needle-{number}-"), 512 << 10).await);
+    }
+    assert!(fleet.damage_log(&disk, leader, b"needle-3-") > 0);
+
+    let mut feed = city.feed(shard, indexes[2]);
+    let mut read = Vec::new();
+    while read.last() != indexes.last() {
+        let entries = feed.next().await.unwrap();
+        read.extend(entries.into_iter().map(|entry| entry.index).filter(|index| indexes.contains(index)));
+    }
+    assert_eq!(read, indexes[3..]);
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_whose_entries_are_gone_says_so_although_a_replica_does_not_answer() {
+    let mut fleet = Fleet::new(3);
+    fleet.start_all().await;
+    let shard = ShardId(1);
+    let silent = fleet.follower(shard).await;
+    let leader = fleet.city(fleet.leader(shard).await).clone();
+    let mut last = LogIndex(0);
+    // More than is kept in memory.
+    for _entry in 0..10 {
+        last = commit_padding(&leader, shard, "needle", 512 << 10).await;
+    }
+    fleet.stop(silent).await;
+    let left: Vec<_> = (1..=3).filter(|node| *node != silent).collect();
+    for node in &left {
+        let city = fleet.city(*node);
+        eventually("the entry is applied", async || city.view(shard).unwrap().applied >= last).await;
+        assert!(city.cluster().compact(shard, last).await);
+        eventually("the log is dropped", async || city.cluster().shard(shard).unwrap().first_index() > last).await;
+    }
+    let gone = fleet.city(left[0]).feed(shard, LogIndex(1)).next().await.unwrap_err();
+    assert_eq!(gone.reason(), FailureReason::Gone, "{gone:?}");
+    fleet.stop_all().await;
+}

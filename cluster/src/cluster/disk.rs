@@ -12,8 +12,8 @@ use crate::ports::storage::off_threads;
 use crate::{Space, StateMachine, Storage};
 
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
-/// Checks between two looks at the room on the disk.
-const ROOM_CHECKS: u32 = 4;
+/// Between two looks at the room on the disk.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 /// A sync that takes longer makes the node unfit for leading: the others wait for it with every entry they send.
 const SYNC_SLOW: Duration = Duration::from_secs(1);
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -90,15 +90,18 @@ fn lay_ballast(storage: &dyn Storage, config: &ClusterConfig, state: DiskState) 
     storage.sync_directory(&config.data_dir)
 }
 
-/// Watches the disk: keeps [`Core::disk`], gives leaderships away while it is unfit or the node is drained, ends the process when a
-/// sync hangs.
-pub(super) async fn watch<S: StateMachine>(core: Arc<Core<S>>) {
-    let mut check = 0u32;
+/// Watches the room on the disk, for [`Core::disk`]. A look may hang with the disk: whether that syncs is watched beside it.
+pub(super) async fn watch_room<S: StateMachine>(core: Arc<Core<S>>) {
     loop {
-        if check.is_multiple_of(ROOM_CHECKS) {
-            look_for_room(&core).await;
-        }
-        check = check.wrapping_add(1);
+        look_for_room(&core).await;
+        tokio::time::sleep(ROOM_INTERVAL).await;
+    }
+}
+
+/// Watches the syncs, for [`Core::disk`]: gives leaderships away while the disk is unfit or the node is drained, ends the process when
+/// a sync hangs.
+pub(super) async fn watch_syncs<S: StateMachine>(core: Arc<Core<S>>) {
+    loop {
         let pending = core.log.sync_pending();
         if pending > core.config.sync_timeout {
             core.ports.storage.fail(&format!("a sync of the log has not returned for {pending:?}"));

@@ -79,7 +79,7 @@ impl Opening<'_> {
         let applied_min = LogIndex(stored.log.purged().map_or(0, |purged| purged.index()));
         while !stored.is_whole() {
             for node in replicas.iter().copied().filter(|node| *node != self.node) {
-                match snapshot::fetch::<M>(self.peers, node, shard, applied_min).await {
+                match snapshot::fetch::<M>(self.peers, &*self.ports.storage, node, shard, applied_min).await {
                     Ok(snapshot) => match stored.replica.install(snapshot).await {
                         Ok(()) => {
                             tracing::info!(%shard, %node, "the state that was lost here is fetched");

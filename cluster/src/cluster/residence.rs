@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,9 @@ use super::{Core, StartError, formation, stop_raft};
 use crate::meta::{MetaView, Phase, ShardRecord};
 use crate::ports::storage::off_threads;
 use crate::{NodeId, ShardId, StateMachine};
+
+/// Before a replica that could not be opened or dropped is tried again. Each node tries for itself alone.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Replicas whose state a peer is to give first.
 type Incomplete = BTreeMap<ShardId, (CancellationToken, JoinHandle<()>)>;
@@ -36,6 +40,7 @@ async fn follow<S: StateMachine>(core: Arc<Core<S>>, mut incomplete: Incomplete)
     // Shards of which the disk has nothing.
     let mut forgotten = BTreeSet::new();
     loop {
+        let mut has_failed = false;
         let view = Arc::clone(&views.borrow_and_update());
         for (shard, record) in &view.shards {
             let is_open = core.shards.borrow().contains_key(shard) || incomplete.contains_key(shard);
@@ -60,11 +65,19 @@ async fn follow<S: StateMachine>(core: Arc<Core<S>>, mut incomplete: Incomplete)
                 (true, true) => continue,
             };
             if let Err(error) = done {
-                tracing::error!(%shard, %error, "the replica can not be opened or dropped; tried again with the next change");
+                tracing::error!(%shard, %error, "the replica can not be opened or dropped; tried again soon");
+                has_failed = true;
             }
         }
-        if views.changed().await.is_err() {
-            return;
+        let again = async {
+            if !has_failed {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        };
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            () = again => {}
         }
     }
 }

@@ -255,8 +255,18 @@ impl Rounds {
         if !self.storage.is_alive() {
             return false;
         }
-        if let (Some(begun), Some(observer)) = (begun.filter(|_| self.round > round_before), self.observer.get()) {
-            observer(begun.elapsed());
+        let took = begun.filter(|_| self.round > round_before).map(|begun| begun.elapsed());
+        if catch_unwind(AssertUnwindSafe(|| self.tell(took))).is_err() {
+            self.storage.fail("who waits for the log can not be told: somebody panicked");
+            return false;
+        }
+        !stopped
+    }
+
+    /// Tells those who wait that the round is written, and the observer how long it took if it was synced.
+    fn tell(&mut self, took: Option<Duration>) {
+        if let (Some(took), Some(observer)) = (took, self.observer.get()) {
+            observer(took);
         }
         for done in self.done.drain(..) {
             match done {
@@ -265,7 +275,6 @@ impl Rounds {
                 Done::Put(told) => drop(told.send(())),
             }
         }
-        !stopped
     }
 
     /// Returns whether it was told to stop.

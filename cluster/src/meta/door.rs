@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use super::decide::{Decision, decide};
 use super::{MetaError, MetaState, MetaView};
-use crate::peer::Peers;
+use crate::peer::{Peers, is_in_doubt};
 use crate::wire::meta_change::Change;
 use crate::{LogIndex, NodeId, ProposeError, ShardHandle, Term, wire};
 
@@ -78,8 +78,9 @@ impl MetaDoor {
         Ok(wire::MetaChanged { documents_version: Some(version), shard })
     }
 
-    /// Commits `change` through whoever leads; retries while it is certain that nothing was applied.
+    /// Commits `change` through whoever leads; retries while it is certain that nothing was applied, or harmless if it was.
     pub(crate) async fn change(&self, change: Change) -> Result<wire::MetaChanged, MetaError> {
+        let is_repeatable = matches!(change, Change::District(_) | Change::Admitted(_) | Change::Leaving(_));
         let change = wire::MetaChange { change: Some(change) };
         let ask = |leader: NodeId| {
             let change = change.clone();
@@ -88,7 +89,11 @@ impl MetaDoor {
                     return self.change_here(change).await;
                 }
                 let request = self.peers.request(leader, None, change);
-                self.peers.client(leader)?.change_meta(request).await.map(tonic::Response::into_inner)
+                let changed = self.peers.client(leader)?.change_meta(request).await.map(tonic::Response::into_inner);
+                changed.map_err(|status| match is_in_doubt(&status) {
+                    true if !is_repeatable => Status::aborted(status.message()),
+                    _ => status,
+                })
             }
         };
         match self.ask_leader(ask).await {

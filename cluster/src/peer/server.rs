@@ -146,7 +146,7 @@ impl<S: StateMachine> GroupDoor for Door<S> {
         parts: Streaming<wire::SnapshotPart>,
     ) -> Result<wire::SnapshotInstalled, Status> {
         let vote = raft::vote_from_wire(header.vote).map_err(|error| malformed(&error))?;
-        let snapshot = snapshot::read_pages(header, parts).await?;
+        let snapshot = snapshot::read_pages(self.replica.storage(), header, parts).await?;
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
         let installed = installed.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
         Ok(wire::SnapshotInstalled { vote: Some(raft::vote_to_wire(&installed.vote)) })

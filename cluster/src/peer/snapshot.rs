@@ -6,8 +6,9 @@ use std::time::Duration;
 use tonic::{Status, Streaming};
 
 use crate::peer::Peers;
+use crate::ports::storage::off_threads;
 use crate::raft::{self, SnapshotMeta, Types, Vote};
-use crate::{DamagedBytes, LogIndex, NodeId, PageId, ShardId, StateMachine, wire};
+use crate::{DamagedBytes, LogIndex, NodeId, PageId, ShardId, StateMachine, Storage, wire};
 
 /// A snapshot's time grows with its size: beyond this it is given up and tried again.
 pub(crate) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -49,6 +50,7 @@ pub(crate) async fn read_header(parts: &mut Streaming<wire::SnapshotPart>) -> Re
 
 /// The snapshot whose pages follow `header`.
 pub(crate) async fn read_pages<S: StateMachine>(
+    storage: &dyn Storage,
     header: wire::SnapshotHeader,
     mut parts: Streaming<wire::SnapshotPart>,
 ) -> Result<Snapshot<S>, Status> {
@@ -66,7 +68,9 @@ pub(crate) async fn read_pages<S: StateMachine>(
     if pages.len() as u64 != header.pages {
         return Err(Status::invalid_argument(format!("{} of {} pages came", pages.len(), header.pages)));
     }
-    let state = S::restore(&mut pages.into_iter()).map_err(malformed)?;
+    // Decoding a large state takes long, and Raft's threads are few.
+    let state = off_threads(storage, move || S::restore(&mut pages.into_iter())).await;
+    let state = state.map_err(|error| Status::aborted(error.to_string()))?.map_err(malformed)?;
     let meta = SnapshotMeta { last_log_id: header.last.map(raft::log_id_from_wire), last_membership };
     Ok(Snapshot::<S> { meta, snapshot: state })
 }
@@ -74,6 +78,7 @@ pub(crate) async fn read_pages<S: StateMachine>(
 /// Fetches from `node` its state of `shard`, if that shows `applied_min`.
 pub(crate) async fn fetch<S: StateMachine>(
     peers: &Peers,
+    storage: &dyn Storage,
     node: NodeId,
     shard: ShardId,
     applied_min: LogIndex,
@@ -85,7 +90,7 @@ pub(crate) async fn fetch<S: StateMachine>(
         request.set_timeout(SNAPSHOT_TIMEOUT);
         let mut parts = client.fetch_snapshot(request).await?.into_inner();
         let header = read_header(&mut parts).await?;
-        read_pages(header, parts).await
+        read_pages(storage, header, parts).await
     };
     let late = || Status::deadline_exceeded(format!("{node} did not send its state of {shard} in time"));
     tokio::time::timeout(SNAPSHOT_TIMEOUT, fetched).await.map_err(|_elapsed| late())?

@@ -3,16 +3,30 @@
 use std::path::Path;
 
 use super::*;
-use crate::store_tests::{Payloads, entry};
-use crate::{MemoryStorage, Storage as _};
+use crate::feed::FeedReader;
+use crate::log::{Kept, LogStore};
+use crate::store_tests::{Payloads, append, entry};
+use crate::{FeedError, MemoryStorage};
 
 const SHARD: ShardId = ShardId(1);
 
-fn replica() -> Arc<Replica<Payloads>> {
+fn storage() -> Arc<MemoryStorage> {
     let storage = Arc::new(MemoryStorage::new());
     storage.create_directory(Path::new("/node")).unwrap();
-    let checkpoints = CheckpointStore::open(storage, Path::new("/node/state")).unwrap();
+    storage
+}
+
+fn replica() -> Arc<Replica<Payloads>> {
+    let checkpoints = CheckpointStore::open(storage(), Path::new("/node/state")).unwrap();
     Replica::open(SHARD, checkpoints).unwrap()
+}
+
+/// The state of a replica that has applied up to `index`, in the leadership of `term`.
+fn snapshot_at(term: u64, index: u64) -> Snapshot<Payloads> {
+    let mut state = Payloads::default();
+    (1..=index).for_each(|index| state.apply(LogIndex(index), &"b".into()));
+    let last = Some(entry(term, index, b"b").log_id);
+    Position { last, ..Position::default() }.snapshot(state)
 }
 
 /// Applies the entry at `index`, up to where its index is published.
@@ -40,4 +54,43 @@ fn an_entry_that_is_read_before_its_index_is_published_is_read_once() {
         read_on();
     }
     assert_eq!(read, [1, 2, 3].map(LogIndex));
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_built_when_a_snapshot_is_installed_does_not_take_its_place() {
+    let replica = replica();
+    for index in 1..=100 {
+        apply_unpublished(&replica, index);
+    }
+    let mut store = ReplicaStore(Arc::clone(&replica));
+    let mut first = store.get_snapshot_builder().await;
+    first.build_snapshot().await.unwrap();
+    apply_unpublished(&replica, 101);
+    let mut late = store.get_snapshot_builder().await;
+    replica.install(snapshot_at(2, 500)).await.unwrap();
+    late.build_snapshot().await.unwrap();
+
+    assert_eq!(replica.checkpoint(), LogIndex(500));
+    let restored = Replica::<Payloads>::open(SHARD, replica.checkpoints.clone()).unwrap();
+    assert_eq!(restored.last().unwrap().index(), 500);
+    let hash = |replica: &Replica<Payloads>| crate::state::state_hash(&replica.view().state.pages());
+    assert_eq!(hash(&restored), hash(&replica));
+}
+
+#[tokio::test]
+async fn entries_of_a_lost_leadership_are_never_read_behind_an_installed_snapshot() {
+    let replica = replica();
+    let log = LogStore::open(storage(), Path::new("/node/log"), Kept::Bytes(1 << 30)).unwrap();
+    let mut group = log.group(SHARD).unwrap();
+    append(&mut group, (1..=20).map(|index| entry(1, index, b"a")).collect()).await;
+    for index in 1..=10 {
+        apply_unpublished(&replica, index);
+    }
+    replica.applied.send_replace(LogIndex(10));
+    let mut reader = FeedReader::new(SHARD, Arc::clone(&replica), group, LogIndex(10));
+    // Its log is purged only after that: it still has what never committed.
+    replica.install(snapshot_at(2, 500)).await.unwrap();
+    let gone = reader.next(256).await.err();
+    assert_eq!(gone, Some(FeedError::Gone { shard: SHARD, first: LogIndex(501) }));
+    log.close().await;
 }

@@ -171,13 +171,16 @@ async fn a_node_whose_disk_hangs_leads_nothing_and_ends_when_it_hangs_too_long()
     let (mut fleet, leader) = three().await;
     let gate = Arc::new(Gate::default());
     let before = Arc::clone(&gate);
+    let makes_ballast = |operation: &StorageOperation| matches!(operation, StorageOperation::CreateFile { path } if path.ends_with("ballast.new"));
     fleet.disk(leader).set_hook(move |operation| {
-        if is_log_sync(operation) {
+        if is_log_sync(operation) || makes_ballast(operation) {
             before.pass();
         }
         Ok(())
     });
     gate.set_shut(true);
+    // So that whoever looks for room there hangs as well.
+    Storage::remove(fleet.disk(leader), &fleet.data_directory(leader).join("ballast")).unwrap();
     let handle = fleet.shard(leader, SHARD);
     let term = handle.leadership().borrow().term;
     let (sent, ()) = tokio::join!(handle.propose(term, "hangs here".into()), async {
