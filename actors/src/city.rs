@@ -164,7 +164,8 @@ impl City {
     }
 
     /// Answers `request` at the shard's leader, here or one hop away. Retries `NOT_LEADER` with backoff and jitter until the
-    /// deadline, never `UNKNOWN` or `OVERLOADED`. Bounded-staleness reads and `ReadFeed` are answered by any replica that can.
+    /// deadline, for a second at most where no other replica answers this node; never `UNKNOWN` or `OVERLOADED`.
+    /// Bounded-staleness reads and `ReadFeed` are answered by any replica that can.
     ///
     /// Dropping the future does not withdraw the request.
     pub async fn call(

@@ -16,6 +16,9 @@ use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_req
 /// How long a leader that another node has followed is still waited for: its answer may be on its way.
 const DEPOSED_GRACE: Duration = Duration::from_millis(100);
 
+/// How long a call waits at a node that no other replica answers: a connection may just be coming back.
+const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
+
 const RETRY_BACKOFF: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(500) };
 
 /// What an attempt came to.
@@ -49,9 +52,11 @@ impl Inner {
             let answer = self.read_feed_anywhere(ShardId(request.shard), read, deadline).await;
             return answer.map(Reply::FeedRead).map_err(|unserved| unserved.failure);
         }
-        let mut leadership = self.cluster.shard(ShardId(request.shard)).map(|handle| handle.leadership());
+        let shard = ShardId(request.shard);
+        let mut leadership = self.cluster.shard(shard).map(|handle| handle.leadership());
         leadership.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let mut failures = 0;
+        let mut cut_off_since = None;
         loop {
             let failure = match self.attempt(request, deadline, &context.forwarding).await {
                 Attempt::Done(outcome) => return outcome,
@@ -60,6 +65,10 @@ impl Inner {
                     failure
                 }
             };
+            cut_off_since = self.is_cut_off(shard).then(|| cut_off_since.unwrap_or_else(Instant::now));
+            if cut_off_since.is_some_and(|since| since.elapsed() >= CUT_OFF_PATIENCE) {
+                return Err(failure);
+            }
             failures += 1;
             let delay = RETRY_BACKOFF.delay(failures, self.cluster.ports().random.next_u64());
             if Instant::now() + delay >= deadline {
@@ -89,6 +98,11 @@ impl Inner {
             Here::NotHere(request) => request,
         };
         let shard = ShardId(request.shard);
+        if self.is_cut_off(shard) {
+            // Whom this node still takes for the leader would be waited for in vain, and it would be unknown what came of it.
+            let text = format!("{shard}: no other replica answers {}", self.cluster.node());
+            return Attempt::Again(request, Failure::new(FailureReason::NotLeader, text));
+        }
         let mut failure = Failure::new(FailureReason::NotLeader, format!("{shard} has no known leader"));
         // Any replica may have answered a read that allows staleness.
         let is_for_leader = request.request.as_ref().and_then(staleness_max).is_none();
@@ -106,6 +120,12 @@ impl Inner {
             }
         }
         Attempt::Again(request, failure)
+    }
+
+    /// No other replica of `shard` answers this node: unless it leads the shard itself, it can do nothing for a caller.
+    fn is_cut_off(&self, shard: ShardId) -> bool {
+        let others = self.other_replicas(shard);
+        !others.is_empty() && !others.iter().any(|node| self.cluster.is_reachable(*node))
     }
 
     /// Other nodes that may answer: the leader, and any replica after it for a read that allows staleness, or where only

@@ -195,6 +195,16 @@ pub(crate) async fn call_untraced(city: &City, shard: ShardId, request: Request)
         .await
 }
 
+/// The same, of a caller who waits for `deadline`.
+pub(crate) async fn call_within(
+    city: &City,
+    shard: ShardId,
+    request: Request,
+    deadline: Duration,
+) -> Result<Reply, Failure> {
+    ask(city, shard, request, CallContext { deadline, ..CallContext::default() }).await
+}
+
 async fn ask(city: &City, shard: ShardId, request: Request, context: CallContext) -> Result<Reply, Failure> {
     city.call(message::ShardRequest { shard: shard.0, request: Some(request), ..Default::default() }, context).await
 }

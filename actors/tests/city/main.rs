@@ -5,12 +5,13 @@ mod fleet;
 mod gateway;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_request::Request};
 use kvarter_actors::{AttributeNumber, City, CommandState, Criticality, DeviceNumber, ValueRef};
-use kvarter_cluster::{LogIndex, MemoryStorage, ShardId};
+use kvarter_cluster::{LogIndex, MemoryStorage, NodeId, ShardId};
 
-use fleet::{Fleet, call, call_as, call_until_known, eventually};
+use fleet::{Fleet, call, call_as, call_until_known, call_within, eventually};
 use gateway::Gateway;
 
 const LAMP: (&str, &str) = ("a/lamp", "luminaire");
@@ -125,6 +126,36 @@ async fn a_desired_attribute_is_delivered_until_it_is_reported() {
     assert_eq!(city.device_actors().active, 1);
     gateway.submit(&[(gateway.devices[0], TEMPERATURE_SETPOINT, MIDNIGHT_US, 21.0)]).await;
     eventually("the actor is passivated", async || city.device_actors().active == 0).await;
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_says_soon_that_nothing_was_applied() {
+    let mut fleet = Fleet::new(3);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    drop(Gateway::open(&city, shard, 7, &[LAMP]).await);
+    let here = fleet.follower(shard).await;
+    let city = fleet.city(here).clone();
+    for other in (1..=3).filter(|node| *node != here) {
+        fleet.stop(other).await;
+        eventually("it does not answer", async || !city.cluster().is_reachable(NodeId(other))).await;
+    }
+    // It may have become the leader while there were two. Then what it proposes is in its log, and may be applied one day.
+    let leads = city.cluster().shard(shard).is_some_and(|handle| handle.leadership().borrow().is_ready);
+    let of_write = if leads { FailureReason::Unknown } else { FailureReason::NotLeader };
+    let read = message::ReadTwin { name: LAMP.0.to_owned(), consistency: None };
+    let requests =
+        [(set_level(LAMP.0, "in-vain", 40.0), of_write), (Request::ReadTwin(read), FailureReason::NotLeader)];
+    for (request, reason) in requests {
+        let a_day = Duration::from_secs(24 * 3600);
+        let failure = tokio::time::timeout(Duration::from_secs(60), call_within(&city, shard, request, a_day)).await;
+        let failure = failure.expect("an answer long before the deadline").unwrap_err();
+        assert_eq!(failure.reason(), reason, "{failure:?}");
+    }
+    drop(city);
     fleet.stop_all().await;
 }
 
