@@ -56,7 +56,7 @@ pub(crate) enum Answer {
     Stepped(Result<(LogIndex, StepDecision), StepError>),
     /// The deliveries are noted.
     Noted,
-    /// Certainly not applied: this node does not lead the shard (any more).
+    /// Certainly not applied: this node does not lead the shard (any more), or can commit nothing.
     NotLed(Work),
     /// Perhaps applied.
     Unknown,
@@ -274,6 +274,7 @@ impl<T> WritePath<T> {
                     Loss::NotLeader => self.is_deposed = true,
                     Loss::Unknown => {
                         self.must_begin = true;
+                        self.hand_back_requests(actions);
                         if !self.is_deposed {
                             self.phase = Phase::Lingering;
                             actions.push(Action::Linger(BEGIN_RETRY));
@@ -287,6 +288,17 @@ impl<T> WritePath<T> {
         } else if self.phase == Phase::Idle {
             self.begin_next(had_company, ground, actions);
         }
+    }
+
+    /// A leader that does not hear from a quorum may lead on for long. Callers need not wait for it to be deposed, who else
+    /// would have to take for unknown what was never decided.
+    fn hand_back_requests(&mut self, actions: &mut Vec<Action<T>>) {
+        let (requests, own): (Vec<_>, Vec<_>) =
+            self.queue.drain(..).partition(|submission| matches!(submission.work, Work::Request(_)));
+        self.queue = own.into();
+        self.queue_bytes = self.queue.iter().map(|submission| submission.bytes).sum();
+        let answers = requests.into_iter().map(|request| Action::Answer(request.reply_to, Answer::NotLed(request.work)));
+        actions.extend(answers);
     }
 
     /// After a commit: those who were answered may be about to ask again.

@@ -298,6 +298,22 @@ fn a_batch_stays_below_its_bound() {
     assert_eq!(shard.answers.len(), 100);
 }
 
+#[test]
+fn what_waits_behind_an_unknown_outcome_is_handed_back() {
+    let mut shard = Shard::leading();
+    shard.submit(1, register(1));
+    shard.gather();
+    shard.submit(2, register(2));
+    shard.step(Event::Committed(Err(Loss::Unknown)));
+    assert!(matches!(shard.answers.as_slice(), [(1, Answer::Unknown), (2, Answer::NotLed(_))]));
+    // So it is while the leadership can not be begun again.
+    shard.proposed = None;
+    shard.linger();
+    shard.submit(3, register(3));
+    shard.step(Event::Committed(Err(Loss::Unknown)));
+    assert!(matches!(shard.answers.last(), Some((3, Answer::NotLed(_)))));
+}
+
 #[derive(Clone, Debug)]
 enum Turn {
     Register(u64),
