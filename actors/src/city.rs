@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::message::{self, Failure, FailureReason};
-use crate::shard::{DeviceCounters, ProposalEnd, Proposals, RefusalCounters};
+use crate::shard::{DeviceCounters, ProposalEnd, Proposals, Refusals};
 use crate::steady_clock::SteadyClock;
 use crate::{Catalog, Criticality, DeviceNumber, DistrictName, Kind, Limits, ShardCounters, ShardState, StreamId};
 
@@ -86,7 +86,7 @@ pub(crate) struct Inner {
     counters: Arc<DeviceCounters>,
     proposals: Arc<Proposals>,
     defects: Arc<AtomicU64>,
-    refused: RefusalCounters,
+    refused: Refusals,
     forwarded: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -117,7 +117,7 @@ impl City {
             counters: Arc::default(),
             proposals: Arc::default(),
             defects: Arc::default(),
-            refused: RefusalCounters::default(),
+            refused: Refusals::default(),
             forwarded: AtomicU64::new(0),
             tasks,
             stop,

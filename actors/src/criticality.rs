@@ -92,16 +92,14 @@ impl Criticality {
         max - kept_free
     }
 
-    /// When a caller who was refused may try again; `random` spreads callers over twice the least time. The less critical a
-    /// request, the later.
-    pub(crate) fn retry_after(self, random: u64) -> Duration {
-        let least_ms = match self {
-            Self::Low => 400,
-            Self::Normal => 100,
-            Self::High => 50,
-            Self::Vital => 25,
-        };
-        Duration::from_millis(least_ms + random % (least_ms + 1))
+    /// The same for how long may be waited.
+    pub(crate) fn share_of_time(self, max: Duration) -> Duration {
+        match self {
+            Self::Low => max / 2,
+            Self::Normal => max * 3 / 4,
+            Self::High => max * 9 / 10,
+            Self::Vital => max,
+        }
     }
 }
 
@@ -147,17 +145,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_more_critical_has_more_room_and_is_asked_back_sooner(max: usize, random: u64) {
+        fn the_more_critical_has_more_room_and_time(max: usize, max_ms: u32) {
+            let max_time = Duration::from_millis(max_ms.into());
             for pair in Criticality::ALL.windows(2) {
                 prop_assert!(pair[0].share_of(max) <= pair[1].share_of(max));
-                prop_assert!(pair[0].retry_after(random) > pair[1].retry_after(random) / 2);
+                prop_assert!(pair[0].share_of_time(max_time) <= pair[1].share_of_time(max_time));
             }
             prop_assert_eq!(Criticality::Vital.share_of(max), max);
             for criticality in Criticality::ALL {
                 prop_assert!(max == 0 || criticality.share_of(max) > 0);
                 prop_assert_eq!(Criticality::from_message(criticality.to_message()), Some(criticality));
-                let least = criticality.retry_after(0);
-                prop_assert!((least..=least * 2).contains(&criticality.retry_after(random)));
             }
         }
     }

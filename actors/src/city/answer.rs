@@ -127,9 +127,8 @@ impl Inner {
     }
 
     fn overloaded(&self, shard: ShardId, criticality: Criticality, what: &str) -> Here {
-        self.refused.count(criticality);
         let text = format!("{shard}: too many {what} wait for one of {} criticality", criticality.name());
-        let retry_after = criticality.retry_after(self.cluster.ports().random.next_u64());
+        let retry_after = self.refused.refuse(criticality, Instant::now(), self.cluster.ports().random.next_u64());
         Here::Answered(Reply::Failure(Failure::overloaded(text, retry_after)))
     }
 }

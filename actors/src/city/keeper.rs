@@ -26,6 +26,9 @@ const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Requests that wait at one shard, bytes.
 const INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Well below what a caller waits for one answer, 3 s by default: it is to be told before it gives up and does not know.
+const INBOX_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// A shard's actor that is told to end answers what is in flight within this time; the rest hears that it is unknown.
 const END_MAX: Duration = Duration::from_secs(3);
 
@@ -139,7 +142,8 @@ impl Keeper {
             }
         };
         tracing::info!(shard = %handle.id(), term = term.0, "leading");
-        let bounds = InboxBounds { requests_max: self.config.inbox_requests_max, bytes_max: INBOX_BYTES_MAX };
+        let requests_max = self.config.inbox_requests_max;
+        let bounds = InboxBounds { requests_max, bytes_max: INBOX_BYTES_MAX, wait_max: INBOX_WAIT_MAX };
         let inbox = Inbox::new(actor.clone(), bounds);
         let confirmations = Confirmations::start(handle.clone(), &tasks, stop.clone());
         self.led.insert(handle.id(), LedShard { inbox, confirmations });

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use prost::Message;
 use ractor::{ActorRef, MessagingErr};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::Criticality;
 use crate::message::{self, shard_request::Request};
@@ -61,14 +62,15 @@ impl Inbox {
 
     /// Requests that have no answer yet.
     pub(crate) fn requests_waiting(&self) -> usize {
-        self.admission.waiting().requests
+        self.admission.waiting(Instant::now()).requests
     }
 
     /// Hands the request to the shard. The answer comes when the batch that it joins is committed; a dropped sender means
     /// that the actor failed, and that the request was perhaps applied.
     pub(crate) fn submit(&self, request: Box<message::ShardRequest>) -> Result<oneshot::Receiver<Answer>, Refusal> {
         let (bytes, criticality) = (weight(&request), Criticality::of(&request));
-        let permit = self.admission.admit(criticality, bytes).ok_or(Refusal::Overloaded(criticality))?;
+        let permit =
+            self.admission.admit(criticality, bytes, Instant::now()).ok_or(Refusal::Overloaded(criticality))?;
         let (sender, receiver) = oneshot::channel();
         let reply_to = ReplyTo { sender: Some(sender), _permit: Some(permit) };
         let submission = Submission { work: Work::Request(request), bytes, reply_to };

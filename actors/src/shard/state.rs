@@ -297,7 +297,8 @@ impl<T> WritePath<T> {
             self.queue.drain(..).partition(|submission| matches!(submission.work, Work::Request(_)));
         self.queue = own.into();
         self.queue_bytes = self.queue.iter().map(|submission| submission.bytes).sum();
-        let answers = requests.into_iter().map(|request| Action::Answer(request.reply_to, Answer::NotLed(request.work)));
+        let answers =
+            requests.into_iter().map(|request| Action::Answer(request.reply_to, Answer::NotLed(request.work)));
         actions.extend(answers);
     }
 
