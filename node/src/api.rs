@@ -60,6 +60,12 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Calls on one connection at the same time.
 const CONNECTION_CALLS_MAX: u32 = 1_024;
+/// HTTP/2 flow control: bytes that a client may send ahead on one stream and on one connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
+/// Whoever has many small messages unread is taken for an attacker and loses the connection, with all calls on it: h2 counts what
+/// each lacks to 256 bytes, up to half of the connection's window. An adaptive window begins too small for that.
+const _: () = assert!(CONNECTION_CALLS_MAX * 256 <= CONNECTION_WINDOW_BYTES / 2);
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// After `stop`, callers get this long to take their last answers.
@@ -160,7 +166,8 @@ async fn router(layer: RpcLayer, city: &City, lifetime: &Lifetime) -> Result<Rou
         .layer(layer)
         .layer(LeaderHintLayer::new(city.clone()))
         .tcp_nodelay(true)
-        .http2_adaptive_window(Some(true))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(CONNECTION_CALLS_MAX)

@@ -99,7 +99,7 @@ impl From<Status> for ApiError {
         let info = details.error_info().filter(|info| info.domain == ERROR_DOMAIN);
         let reason = info.and_then(|info| ErrorReason::from_str_name(&info.reason));
         let effect = reason.map_or_else(|| effect_without_reason(&status), ErrorReason::effect);
-        let message = status.message().to_owned();
+        let message = described(&status);
         match effect {
             Effect::NotApplied => {
                 let retry_after = details.retry_info().and_then(|info| info.retry_delay);
@@ -148,14 +148,22 @@ fn effect_without_reason(status: &Status) -> Effect {
 }
 
 fn was_never_sent(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
+    causes(status).any(|error| error.is::<tonic::ConnectError>())
+}
+
+/// What the status says, and what led to it: "transport error" alone helps nobody.
+fn described(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    for cause in causes(status).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
         }
-        source = error.source();
     }
-    false
+    text
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(status.source(), |&cause| cause.source())
 }
 
 #[cfg(test)]
@@ -194,6 +202,14 @@ mod tests {
         let error = ApiError::from(Status::from_error(Box::new(connect)));
         assert!(matches!(error, ApiError::NotApplied { reason: None, .. }), "{error:?}");
         assert!(error.is_about_node());
+    }
+
+    #[test]
+    fn an_error_of_the_transport_tells_its_causes() {
+        let broken = std::io::Error::new(std::io::ErrorKind::BrokenPipe, "broken pipe");
+        let mut status = Status::unavailable("transport error");
+        status.set_source(std::sync::Arc::new(tonic::ConnectError(broken.into())));
+        assert!(ApiError::from(status).to_string().ends_with("transport error: broken pipe"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Start at [`fleet::Fleet`], which starts and kills the processes; [`sensors::Sensors`] are the devices, [`feed`] reads
 //! back what they sent. The other modules are the scenarios. Everything waits for conditions, with one bound for all.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+mod calls;
 mod cut_off;
 mod dev;
 mod drain;
