@@ -190,6 +190,11 @@ impl City {
         self.inner.mailboxes.open(StreamId(stream))
     }
 
+    /// No other replica of `shard` answers this node: it can do nothing for callers, unless it is about to hear from them again.
+    pub fn is_cut_off(&self, shard: ShardId) -> bool {
+        self.inner.is_cut_off(shard)
+    }
+
     /// Entries of `shard` behind `after`, from the local replica while it keeps them, else from another.
     pub fn feed(&self, shard: ShardId, after: LogIndex) -> CityFeed {
         CityFeed {

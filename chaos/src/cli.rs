@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kvarter_chaos::{Fleet, Journal};
+use kvarter_chaos::{Fleet, Journal, directory_of};
 
 use drill::DrillCommand;
 use simulate::SimulateArgs;
@@ -61,7 +61,7 @@ enum Command {
 impl Cli {
     /// Of the cluster that the command is about.
     fn journal(&self) -> Journal {
-        Journal::of(self.fleet.parent().unwrap_or(Path::new(".")))
+        Journal::of(directory_of(&self.fleet))
     }
 
     pub(crate) fn is_simulated(&self) -> bool {

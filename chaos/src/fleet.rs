@@ -34,6 +34,12 @@ pub struct Fleet {
     state_file: PathBuf,
 }
 
+/// Where the cluster with this state file lives.
+pub fn directory_of(state_file: &Path) -> &Path {
+    let parent = state_file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
 impl Fleet {
     /// `state_file` is a JSON array of nodes with `id`, `pid` and `api_address`.
     pub fn open(state_file: &Path) -> Result<Self, FleetError> {
@@ -44,7 +50,7 @@ impl Fleet {
 
     /// Where the cluster lives: the directory of the state file.
     pub fn data_dir(&self) -> &Path {
-        self.state_file.parent().unwrap_or(Path::new("."))
+        directory_of(&self.state_file)
     }
 
     /// All nodes, in the order of their ids.
@@ -134,6 +140,12 @@ mod tests {
         let text =
             format!(r#"[{{"id": 2, "pid": {pid}, "api_address": "127.0.0.1:1", "admin_address": "127.0.0.1:2"}}]"#);
         Fleet::open(&state_file(dir, &text))
+    }
+
+    #[test]
+    fn a_state_file_without_a_directory_is_in_the_current_one() {
+        assert_eq!(directory_of(Path::new("fleet.json")), Path::new("."));
+        assert_eq!(directory_of(Path::new("/data/fleet.json")), Path::new("/data"));
     }
 
     #[test]

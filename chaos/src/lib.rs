@@ -20,7 +20,7 @@ pub use check::{
 };
 pub use drill::{Checked, Drill, DrillError, DrillReport, Figures, StrikeRecord, Verdict};
 pub use fault::{Assault, ClockFault, Fault, Victims};
-pub use fleet::{Fleet, FleetError, NodeProcess};
+pub use fleet::{Fleet, FleetError, NodeProcess, directory_of};
 pub use journal::{FaultError, Journal, Undo, UndoError};
 pub use simulation::{Outcome, Trace, simulate};
 pub use stage::{

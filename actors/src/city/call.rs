@@ -123,7 +123,7 @@ impl Inner {
     }
 
     /// No other replica of `shard` answers this node: unless it leads the shard itself, it can do nothing for a caller.
-    fn is_cut_off(&self, shard: ShardId) -> bool {
+    pub(super) fn is_cut_off(&self, shard: ShardId) -> bool {
         let others = self.other_replicas(shard);
         !others.is_empty() && !others.iter().any(|node| self.cluster.is_reachable(*node))
     }

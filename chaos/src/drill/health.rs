@@ -36,7 +36,8 @@ impl<'a> Health<'a> {
         self.nodes.len()
     }
 
-    /// Waits until every process runs, every node is reachable and every shard has a leader; returns the shards.
+    /// Waits until every process runs, every node answers the others and its clients, and every shard has a leader; returns the
+    /// shards.
     pub(super) async fn wait_until_whole(&self, patience: Duration) -> Result<BTreeSet<u32>, DrillError> {
         let give_up = Instant::now() + patience;
         loop {
@@ -56,6 +57,10 @@ impl<'a> Health<'a> {
         let processes = self.fleet.nodes().map_err(|error| error.to_string())?;
         if let Some(node) = processes.iter().find(|node| !node.exists()) {
             return Err(format!("the process of node {} does not run", node.id));
+        }
+        // Peers hear of a node that starts before its clients do.
+        for node in &self.nodes {
+            node.cluster_status().await.map_err(|error| format!("{:?}: {error}", node.config().endpoints))?;
         }
         let status = self.client.cluster_status().await.map_err(|error| error.to_string())?;
         if let Some(node) = status.nodes.iter().find(|node| !node.reachable) {

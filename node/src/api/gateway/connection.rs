@@ -42,6 +42,8 @@ const HINT_PAUSE_MAX: Duration = Duration::from_secs(30);
 const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// ... and at most this part of the age at which they forget it.
 const REFRESH_PART: u32 = 8;
+/// Between two looks whether the node is cut off from the others.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Answers that wait for a slow client before nothing new is read or delivered.
 const BACKLOG_MAX: usize = 256;
 
@@ -65,6 +67,8 @@ pub(crate) struct Connection {
     hint_at: Instant,
     /// When the shards are due to hear that the stream is still there.
     refresh_at: Instant,
+    /// When it is due to look whether this node can still do anything for it.
+    look_at: Instant,
     /// When the client was told to move.
     moving_since: Option<Instant>,
 }
@@ -77,6 +81,7 @@ enum End {
     Lost,
     Superseded,
     Stopping,
+    CutOff(ShardId),
     Ended(Ended),
     Refused(Status),
 }
@@ -106,6 +111,7 @@ impl Connection {
             waiting: None,
             hint_at: Instant::now(),
             refresh_at: Instant::now(),
+            look_at: Instant::now() + LOOK_PAUSE_MAX,
             moving_since: None,
         };
         connection.refresh_later();
@@ -130,7 +136,8 @@ impl Connection {
         let (city, ticket) = (self.city.clone(), self.ticket);
         // Withdraws what is on its way, and the place where deliveries arrive, before shards hear of the end.
         drop(self);
-        if !matches!(end, End::Superseded) {
+        // Nobody is told who can not be reached.
+        if !matches!(end, End::Superseded | End::CutOff(_)) {
             tokio::select! {
                 () = claim.superseded.cancelled() => {}
                 () = close(&city, ticket, shards) => {}
@@ -162,6 +169,10 @@ impl Connection {
                     self.respond(connect_response::Message::Moving(StreamMoving {}));
                     Ok(())
                 }
+                () = sleep_until(self.look_at) => match self.cut_off() {
+                    Some(shard) => return End::CutOff(shard),
+                    None => Ok(()),
+                },
                 sent = send_first(&self.responses, &mut self.backlog), if !self.backlog.is_empty() => match sent {
                     Ok(()) => Ok(()),
                     Err(Lost) => return End::Lost,
@@ -215,6 +226,13 @@ impl Connection {
         if let Some(endpoint) = leader.and_then(|leader| route::api_address(&self.city, leader)) {
             self.respond(connect_response::Message::LeaderElsewhere(LeaderElsewhere { endpoint }));
         }
+    }
+
+    /// One of the stream's shards, if this node is cut off from the other replicas of all of them: the client does better elsewhere.
+    fn cut_off(&mut self) -> Option<ShardId> {
+        self.look_at = Instant::now() + jittered(LOOK_PAUSE_MAX, self.city.cluster().ports().random.next_u64());
+        let first = self.stream.shards().next()?;
+        self.stream.shards().all(|shard| self.city.is_cut_off(shard)).then_some(first)
     }
 
     fn refresh_later(&mut self) {
@@ -305,6 +323,7 @@ impl End {
             Self::Finished | Self::Lost => None,
             Self::Superseded => Some(status::superseded()),
             Self::Stopping => Some(status::stopping()),
+            Self::CutOff(shard) => Some(status::no_replica(shard)),
             Self::Refused(status) => Some(status),
             Self::Ended(Ended::Misuse { field, problem }) => Some(status::invalid(field, problem)),
             Self::Ended(Ended::Refused(failure)) => Some(status::of_failure(&failure)),
