@@ -32,9 +32,11 @@ impl Level {
     }
 }
 
-/// Lamps burn while the sun stands below this, degrees. Civil twilight gives about 40 lux at -3.5° and 100 lux at -2.5° under
-/// a clear sky; light sensors of street lights switch at 35 to 70 lux (EN 13201-1 leaves the value to the operator).
-const DARK_BELOW_DEG: f64 = -3.0;
+/// Lamps burn while the sun stands below this, degrees. Light sensors of street lights switch at 35 to 70 lux (EN 13201-1 leaves the
+/// value to the operator). Civil twilight gives about 40 lux at -3.5° under a clear sky, but under a closed one as little at -1.7°
+/// already. The service knows no clouds, so it goes by these: under a clear sky lamps burn for some minutes in vain, and in no
+/// street is it dark without them.
+const DARK_BELOW_DEG: f64 = -1.5;
 
 /// Levels are ordered in steps of this many percent: finer ones are not seen, but each costs a command.
 const STEP_PERCENT: f64 = 10.0;
