@@ -7,6 +7,7 @@ use std::time::Duration;
 use kvarter_cluster::{LogIndex, NodeId, Ports, ProposeError, ShardHandle, Term};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +20,7 @@ use crate::shard::inbox::ReplyTo;
 use crate::shard::proposals::Proposals;
 use crate::shard::services::Services;
 use crate::shard::state::{Action, BatchBounds, Event, Ground, Loss, Submission, Work, WritePath};
+use crate::shard::time::ShardTime;
 use crate::{Catalog, Effect, Limits, ShardState};
 
 /// How often the shard looks at what time does: deadlines, expiry, wakes, restarts.
@@ -65,6 +67,7 @@ pub(crate) struct Leading {
     tasks: TaskTracker,
     stop: CancellationToken,
     write_path: WritePath<ReplyTo>,
+    time: ShardTime,
     proposals: Arc<Proposals>,
     defects: Arc<AtomicU64>,
     devices: Devices,
@@ -101,6 +104,7 @@ impl Actor for ShardActor {
             tasks: surroundings.tasks.clone(),
             stop: surroundings.stop.clone(),
             write_path: WritePath::new(birth.node, birth.bounds),
+            time: ShardTime::default(),
             proposals: birth.proposals,
             defects: birth.defects,
             devices: Devices::new(surroundings, myself),
@@ -165,8 +169,8 @@ impl Leading {
     fn write(&mut self, event: Event<ReplyTo>) {
         let actions = {
             let (view, catalog) = (self.handle.view(), self.catalog.borrow().clone());
-            let ground =
-                Ground { state: &view.state, catalog: &catalog, limits: &self.limits, now: self.ports.clock.now() };
+            let now = self.time.now(self.ports.clock.now(), view.state.time(), Instant::now());
+            let ground = Ground { state: &view.state, catalog: &catalog, limits: &self.limits, now };
             self.write_path.step(event, &ground)
         };
         for action in actions {

@@ -110,6 +110,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) state: &'a ShardState,
     pub(crate) catalog: &'a Catalog,
     pub(crate) limits: &'a Limits,
+    /// Shard time; that of the state, when that is later.
     pub(crate) now: Timestamp,
 }
 
@@ -199,8 +200,9 @@ impl<T> WritePath<T> {
     }
 
     fn sweep(&mut self, ground: &Ground<'_>, actions: &mut Vec<Action<T>>) {
-        let is_command_due = ground.state.commands_due_us().is_some_and(|due_us| due_us <= ground.now.0);
-        let mut streams = ground.state.streams_to_expire(ground.now, ground.limits.stream_age_max);
+        let now = ground.time();
+        let is_command_due = ground.state.commands_due_us().is_some_and(|due_us| due_us <= now.0);
+        let mut streams = ground.state.streams_to_expire(now, ground.limits.stream_age_max);
         self.is_sweep_due = is_command_due || streams.next().is_some();
         if self.is_sweep_due && self.phase == Phase::Idle && !self.must_begin {
             self.close(ground, actions);
@@ -297,7 +299,8 @@ impl<T> WritePath<T> {
             self.queue.drain(..).partition(|submission| matches!(submission.work, Work::Request(_)));
         self.queue = own.into();
         self.queue_bytes = self.queue.iter().map(|submission| submission.bytes).sum();
-        let answers = requests.into_iter().map(|request| Action::Answer(request.reply_to, Answer::NotLed(request.work)));
+        let answers =
+            requests.into_iter().map(|request| Action::Answer(request.reply_to, Answer::NotLed(request.work)));
         actions.extend(answers);
     }
 
@@ -329,8 +332,13 @@ impl<T> WritePath<T> {
 }
 
 impl<'a> Ground<'a> {
+    /// What is due, and what is decided, go by the same time.
+    fn time(&self) -> Timestamp {
+        self.now.max(self.state.time())
+    }
+
     fn decider(&self) -> Decider<'a> {
-        Decider::new(self.state, self.catalog, self.limits, self.now)
+        Decider::new(self.state, self.catalog, self.limits, self.time())
     }
 }
 
