@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::device::DeviceReport;
 use crate::service::ServiceBirth;
-use crate::shard::defect::Defect;
+use crate::shard::defect::{Defect, Recurrences};
 use crate::shard::delivery::Outcome;
 use crate::shard::devices::{DeviceSurroundings, Devices};
 use crate::shard::inbox::ReplyTo;
@@ -68,6 +68,8 @@ pub(crate) struct Leading {
     stop: CancellationToken,
     write_path: WritePath<ReplyTo>,
     time: ShardTime,
+    /// Sweeps that panicked.
+    recurrences: Recurrences,
     proposals: Arc<Proposals>,
     defects: Arc<AtomicU64>,
     devices: Devices,
@@ -105,6 +107,7 @@ impl Actor for ShardActor {
             stop: surroundings.stop.clone(),
             write_path: WritePath::new(birth.node, birth.bounds),
             time: ShardTime::default(),
+            recurrences: Recurrences::default(),
             proposals: birth.proposals,
             defects: birth.defects,
             devices: Devices::new(surroundings, myself),
@@ -221,13 +224,16 @@ impl Leading {
         }
     }
 
-    fn report(&self, defect: &Defect) {
+    fn report(&mut self, defect: &Defect) {
         self.defects.fetch_add(1, Ordering::Relaxed);
+        let times = if defect.recurs { self.recurrences.count(Instant::now()) } else { Some(1) };
+        let Some(times) = times else { return };
         let (shard, panic) = (self.handle.id(), &*defect.panic);
         let view = self.handle.view();
         let names = defect.devices.iter().filter_map(|device| view.state.identity(*device).map(|(name, _)| name));
         let devices: Vec<_> = names.collect();
-        tracing::error!(%shard, %defect, ?devices, panic, "deciding panicked: a defect; the shard goes on without it");
+        let text = "deciding panicked: a defect; the shard goes on without it";
+        tracing::error!(%shard, %defect, ?devices, times, panic, "{text}");
     }
 
     fn sweep(&mut self) {

@@ -140,6 +140,8 @@ pub(crate) struct WritePath<T> {
     /// The next entry is `LeadershipBegan`, alone.
     must_begin: bool,
     is_sweep_due: bool,
+    /// The last sweep panicked.
+    has_sweep_failed: bool,
     is_deposed: bool,
 }
 
@@ -155,6 +157,7 @@ impl<T> WritePath<T> {
             in_flight: None,
             must_begin: true,
             is_sweep_due: false,
+            has_sweep_failed: false,
             is_deposed: false,
         }
     }
@@ -221,7 +224,7 @@ impl<T> WritePath<T> {
             decider.begin_leadership(self.node);
         } else {
             if std::mem::take(&mut self.is_sweep_due) {
-                batch.sweep(&mut decider, ground, actions);
+                self.has_sweep_failed = !batch.sweep(&mut decider, ground, self.has_sweep_failed, actions);
             }
             self.decide_queue(&mut decider, &mut batch, ground, actions);
         }
