@@ -296,7 +296,9 @@ impl Inner {
             ..Limits::default()
         };
         let ports = self.cluster.ports().clone();
-        let ports = Ports { clock: Arc::new(SteadyClock::new(Arc::clone(&ports.clock))), ..ports };
+        let cluster = Arc::clone(&self.cluster);
+        let clock = SteadyClock::new(Arc::clone(&ports.clock), move || cluster.is_clock_wrong());
+        let ports = Ports { clock: Arc::new(clock), ..ports };
         Keeper {
             cluster: Arc::clone(&self.cluster),
             ports,

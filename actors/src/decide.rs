@@ -30,8 +30,8 @@ mod services;
 mod streams;
 mod sweep;
 
-pub(crate) use guard::Care;
 pub use guard::is_panic_told;
+pub(crate) use guard::{Care, guarded};
 pub(crate) use readings::defective_devices;
 pub use services::{STEP_COMMANDS_MAX, ServiceCommand, ServiceStep, StepDecision, StepError};
 

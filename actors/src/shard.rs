@@ -18,6 +18,7 @@ mod refusals;
 mod services;
 mod slots;
 mod state;
+mod time;
 
 pub(crate) use actor::{ShardActor, ShardBirth, ShardMessage};
 pub(crate) use admission::Bounds as InboxBounds;

@@ -45,6 +45,7 @@ use crate::ports::storage::in_place;
 use crate::wire::meta_change::Change;
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
+use clocks::far_clocks;
 pub use disk::DiskState;
 use opening::Opening;
 
@@ -313,6 +314,12 @@ impl<S: StateMachine> Cluster<S> {
     pub fn set_drained(&self, is_drained: bool) {
         tracing::info!(is_drained, "whether this node is drained was changed");
         self.core.peers.set_drained(is_drained || self.core.draining.is_cancelled());
+    }
+
+    /// Whether this node's clock is far from those of most others, as far as theirs are known. Then it leads nothing, or not for
+    /// long.
+    pub fn is_clock_wrong(&self) -> bool {
+        far_clocks(&self.core.peers.clocks_ahead()).contains(&self.core.config.node)
     }
 
     /// Whether `node` is drained, as it said last.

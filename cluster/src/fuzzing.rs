@@ -13,7 +13,7 @@ pub fn peer_message(bytes: &[u8]) {
     if let Ok(request) = wire::AppendRequest::decode(bytes)
         && let Ok(request) = server::append_from_wire(request)
     {
-        let sent = network::append_to_wire(&request);
+        let sent = network::append_to_wire(&request, None);
         server::append_from_wire(sent).expect("what this node sends decodes");
     }
     if let Ok(response) = wire::AppendResponse::decode(bytes) {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::peer::freshness::Confirmed;
 use crate::peer::snapshot::Snapshot;
 use crate::ports::storage::off_threads;
 use crate::raft::{self, Applied, LogId, SnapshotMeta, StoredMembership, Types};
@@ -36,7 +37,7 @@ pub(crate) struct Replica<S: StateMachine> {
     position: Mutex<Position>,
     applied: watch::Sender<LogIndex>,
     recent: Mutex<Recent<S>>,
-    /// When this replica last held all that its leader had committed, if it did since it was opened.
+    /// The last moment of which it is known that everything committed by then is applied here.
     fresh: Mutex<Option<Instant>>,
     closed: CancellationToken,
     /// Snapshots that were installed, and the first index behind the last of them.
@@ -153,11 +154,17 @@ impl<S: StateMachine> Replica<S> {
         self.fresh.lock().map(|fresh| fresh.elapsed())
     }
 
-    /// The leader said at `heard` that it has committed up to `committed`.
-    pub(crate) fn heard_from_leader(&self, heard: Instant, committed: LogIndex) {
-        if *self.applied.borrow() >= committed {
-            *self.fresh.lock() = Some(heard);
+    /// Takes the word of a leader. What was true of a moment stays true, so that words may come in any order.
+    pub(crate) fn hear(&self, confirmed: Confirmed) {
+        if *self.applied.borrow() >= confirmed.committed {
+            let mut fresh = self.fresh.lock();
+            *fresh = (*fresh).max(Some(confirmed.at));
         }
+    }
+
+    /// The leader does not tell, so nobody knows from now on.
+    pub(crate) fn hear_nothing(&self) {
+        *self.fresh.lock() = None;
     }
 
     /// Recent entries behind `after`, if none between was dropped, and the index up to which they are complete.

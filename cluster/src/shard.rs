@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::ReadPolicy;
-use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::feed::{FeedReader, first_index};
 use crate::log::GroupLog;
+use crate::peer::freshness::Confirmed;
 use crate::raft::{LeaderId, Payload, Types};
 use crate::replica::{Replica, ReplicaStore};
 use crate::state::state_hash;
@@ -173,9 +173,13 @@ impl<S: StateMachine> ShardHandle<S> {
         self.replica.view()
     }
 
-    /// How old this replica's state is at most: the time since it last held all that the leader had committed. On the leader
-    /// itself, since the others last confirmed it: a leader that is cut off grows old like everybody. `None`: nobody has told
-    /// since this node started. The time that the leader's word was on its way is not counted.
+    /// How old this replica's state is at most: the time since a moment of which it has all that was committed by then. On the
+    /// leader and on a follower, such a moment is one at which a quorum confirmed the leader: one that is cut off from the
+    /// others grows old like everybody, and so does who hears it alone. What was on its way counts, and so does a process that
+    /// stood still; no wall clock is asked (`peer/freshness.rs`). Not counted is the time for which a whole machine stood still
+    /// with its steady clock, as one that is suspended.
+    ///
+    /// `None`: nobody has told since this node started, or the leader's program is of a version that does not tell.
     pub fn staleness(&self) -> Option<Duration> {
         if self.leadership.borrow().is_ready {
             self.hear_from_quorum();
@@ -187,19 +191,16 @@ impl<S: StateMachine> ShardHandle<S> {
     fn hear_from_quorum(&self) {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        if !metrics.state.is_leader() {
-            return;
-        }
-        let is_alone = metrics.membership_config.voter_ids().eq([self.node.0]);
-        let now = Instant::now();
+        let is_alone = metrics.state.is_leader() && metrics.membership_config.voter_ids().eq([self.node.0]);
+        // A group of one needs nobody's word.
         let confirmed = if is_alone {
-            Some(now)
+            let committed = metrics.cluster_committed.map_or(LogIndex(0), |id| LogIndex(id.index()));
+            Some(Confirmed { at: Instant::now(), committed })
         } else {
-            metrics.last_quorum_acked.and_then(|acknowledged| now.checked_sub(acknowledged.elapsed()))
+            Confirmed::of(&metrics)
         };
         if let Some(confirmed) = confirmed {
-            let committed = metrics.cluster_committed.map_or(LogIndex(0), |id| LogIndex(id.index()));
-            self.replica.heard_from_leader(confirmed, committed);
+            self.replica.hear(confirmed);
         }
     }
 

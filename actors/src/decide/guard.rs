@@ -27,25 +27,30 @@ impl Care {
         }
     }
 
-    /// Runs `decide`; `Err` is what it said when it panicked. What it was changing is then half changed: throw it away, or put
-    /// back what was there before.
+    /// Runs `decide` as [`guarded`]: with more care than at first, a panic was told before.
     pub(crate) fn guarded<T>(self, decide: impl FnOnce() -> T) -> Result<T, String> {
-        let was_told = IS_TOLD.replace(self != Self::Fast);
-        let decided = catch_unwind(AssertUnwindSafe(decide));
-        IS_TOLD.set(was_told);
-        decided.map_err(|panic| match panic.downcast::<String>() {
-            Ok(text) => *text,
-            Err(panic) => panic.downcast_ref::<&str>().copied().unwrap_or("a panic without a text").to_owned(),
-        })
+        guarded(self != Self::Fast, decide)
     }
+}
+
+/// Runs `decide`; `Err` is what it said when it panicked. What it was changing is then half changed: throw it away, or put back
+/// what was there before. `is_told`: a panic repeats one that was told before.
+pub(crate) fn guarded<T>(is_told: bool, decide: impl FnOnce() -> T) -> Result<T, String> {
+    let was_told = IS_TOLD.replace(is_told);
+    let decided = catch_unwind(AssertUnwindSafe(decide));
+    IS_TOLD.set(was_told);
+    decided.map_err(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().copied().unwrap_or("a panic without a text").to_owned(),
+    })
 }
 
 thread_local! {
     static IS_TOLD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the panic that this thread is in repeats one that was told before, as that of each reading in a part may. For panic
-/// hooks, which would otherwise flood the log.
+/// Whether the panic that this thread is in repeats one that was told before, as that of each reading in a part may, or of a sweep
+/// that comes again. For panic hooks, which would otherwise flood the log.
 pub fn is_panic_told() -> bool {
     IS_TOLD.get()
 }

@@ -7,18 +7,20 @@ use std::time::Duration;
 use kvarter_cluster::{LogIndex, NodeId, Ports, ProposeError, ShardHandle, Term};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::device::DeviceReport;
 use crate::service::ServiceBirth;
-use crate::shard::defect::Defect;
+use crate::shard::defect::{Defect, Recurrences};
 use crate::shard::delivery::Outcome;
 use crate::shard::devices::{DeviceSurroundings, Devices};
 use crate::shard::inbox::ReplyTo;
 use crate::shard::proposals::Proposals;
 use crate::shard::services::Services;
 use crate::shard::state::{Action, BatchBounds, Event, Ground, Loss, Submission, Work, WritePath};
+use crate::shard::time::ShardTime;
 use crate::{Catalog, Effect, Limits, ShardState};
 
 /// How often the shard looks at what time does: deadlines, expiry, wakes, restarts.
@@ -65,6 +67,9 @@ pub(crate) struct Leading {
     tasks: TaskTracker,
     stop: CancellationToken,
     write_path: WritePath<ReplyTo>,
+    time: ShardTime,
+    /// Sweeps that panicked.
+    recurrences: Recurrences,
     proposals: Arc<Proposals>,
     defects: Arc<AtomicU64>,
     devices: Devices,
@@ -101,6 +106,8 @@ impl Actor for ShardActor {
             tasks: surroundings.tasks.clone(),
             stop: surroundings.stop.clone(),
             write_path: WritePath::new(birth.node, birth.bounds),
+            time: ShardTime::default(),
+            recurrences: Recurrences::default(),
             proposals: birth.proposals,
             defects: birth.defects,
             devices: Devices::new(surroundings, myself),
@@ -165,8 +172,8 @@ impl Leading {
     fn write(&mut self, event: Event<ReplyTo>) {
         let actions = {
             let (view, catalog) = (self.handle.view(), self.catalog.borrow().clone());
-            let ground =
-                Ground { state: &view.state, catalog: &catalog, limits: &self.limits, now: self.ports.clock.now() };
+            let now = self.time.now(self.ports.clock.now(), view.state.time(), Instant::now());
+            let ground = Ground { state: &view.state, catalog: &catalog, limits: &self.limits, now };
             self.write_path.step(event, &ground)
         };
         for action in actions {
@@ -217,13 +224,16 @@ impl Leading {
         }
     }
 
-    fn report(&self, defect: &Defect) {
+    fn report(&mut self, defect: &Defect) {
         self.defects.fetch_add(1, Ordering::Relaxed);
+        let times = if defect.recurs { self.recurrences.count(Instant::now()) } else { Some(1) };
+        let Some(times) = times else { return };
         let (shard, panic) = (self.handle.id(), &*defect.panic);
         let view = self.handle.view();
         let names = defect.devices.iter().filter_map(|device| view.state.identity(*device).map(|(name, _)| name));
         let devices: Vec<_> = names.collect();
-        tracing::error!(%shard, %defect, ?devices, panic, "deciding panicked: a defect; the shard goes on without it");
+        let text = "deciding panicked: a defect; the shard goes on without it";
+        tracing::error!(%shard, %defect, ?devices, times, panic, "{text}");
     }
 
     fn sweep(&mut self) {

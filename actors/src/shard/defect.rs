@@ -1,6 +1,9 @@
 //! A defect: work whose deciding panicked, in words for those who run the city.
 
 use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::message::{self, shard_request::Request};
 use crate::shard::state::Work;
@@ -8,6 +11,8 @@ use crate::{DeviceNumber, StreamId};
 
 /// Devices that are told of a part of readings.
 const DEVICES_MAX: usize = 8;
+/// Between two times that defects are told of which recur.
+const RECURRENCES_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Work whose deciding panicked; shown as what the work was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +22,27 @@ pub(crate) struct Defect {
     pub(crate) panic: String,
     /// Devices whose readings were rejected for it, as far as known, the first few.
     pub(crate) devices: Vec<DeviceNumber>,
+    /// It comes again and again by itself, until what is due has changed or the code is mended.
+    pub(crate) recurs: bool,
+}
+
+/// Counts defects that recur: the first is told of at once, what follows together, a minute at a time.
+#[derive(Default)]
+pub(crate) struct Recurrences {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Recurrences {
+    /// Counts one. How many are to be told of now; `None`: later.
+    pub(crate) fn count(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < RECURRENCES_INTERVAL) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 impl Defect {
@@ -29,12 +55,12 @@ impl Defect {
                 [(device, id), ..] => format!("deliveries of {} commands, first `{id}` to {device}", commands.len()),
             },
         };
-        Self { work, panic, devices: Vec::new() }
+        Self { work, panic, devices: Vec::new(), recurs: false }
     }
 
     /// Commands expire and streams end later, when they can.
     pub(crate) fn of_sweep(panic: String) -> Self {
-        Self { work: "the sweep of what is due".to_owned(), panic, devices: Vec::new() }
+        Self { work: "the sweep of what is due".to_owned(), panic, devices: Vec::new(), recurs: true }
     }
 
     /// Adds the devices whose readings the verdict rejected for the defect.
@@ -99,5 +125,18 @@ fn words(request: &Request) -> String {
         | Request::ReadServices(_)
         | Request::ReadStream(_)
         | Request::ReadFeed(_) => "a read".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_recurs_is_told_at_once_and_then_once_a_minute_with_its_count() {
+        let (mut recurrences, start) = (Recurrences::default(), Instant::now());
+        let counts = (0..700u64).map(|tick| recurrences.count(start + Duration::from_millis(200 * tick)));
+        let told: Vec<_> = (0..700u64).zip(counts).filter_map(|(tick, count)| Some((tick, count?))).collect();
+        assert_eq!(told, [(0, 1), (300, 300), (600, 300)]);
     }
 }

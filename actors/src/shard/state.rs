@@ -110,6 +110,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) state: &'a ShardState,
     pub(crate) catalog: &'a Catalog,
     pub(crate) limits: &'a Limits,
+    /// Shard time; that of the state, when that is later.
     pub(crate) now: Timestamp,
 }
 
@@ -139,6 +140,8 @@ pub(crate) struct WritePath<T> {
     /// The next entry is `LeadershipBegan`, alone.
     must_begin: bool,
     is_sweep_due: bool,
+    /// The last sweep panicked.
+    has_sweep_failed: bool,
     is_deposed: bool,
 }
 
@@ -154,6 +157,7 @@ impl<T> WritePath<T> {
             in_flight: None,
             must_begin: true,
             is_sweep_due: false,
+            has_sweep_failed: false,
             is_deposed: false,
         }
     }
@@ -199,8 +203,9 @@ impl<T> WritePath<T> {
     }
 
     fn sweep(&mut self, ground: &Ground<'_>, actions: &mut Vec<Action<T>>) {
-        let is_command_due = ground.state.commands_due_us().is_some_and(|due_us| due_us <= ground.now.0);
-        let mut streams = ground.state.streams_to_expire(ground.now, ground.limits.stream_age_max);
+        let now = ground.time();
+        let is_command_due = ground.state.commands_due_us().is_some_and(|due_us| due_us <= now.0);
+        let mut streams = ground.state.streams_to_expire(now, ground.limits.stream_age_max);
         self.is_sweep_due = is_command_due || streams.next().is_some();
         if self.is_sweep_due && self.phase == Phase::Idle && !self.must_begin {
             self.close(ground, actions);
@@ -219,7 +224,7 @@ impl<T> WritePath<T> {
             decider.begin_leadership(self.node);
         } else {
             if std::mem::take(&mut self.is_sweep_due) {
-                batch.sweep(&mut decider, ground, actions);
+                self.has_sweep_failed = !batch.sweep(&mut decider, ground, self.has_sweep_failed, actions);
             }
             self.decide_queue(&mut decider, &mut batch, ground, actions);
         }
@@ -330,8 +335,13 @@ impl<T> WritePath<T> {
 }
 
 impl<'a> Ground<'a> {
+    /// What is due, and what is decided, go by the same time.
+    fn time(&self) -> Timestamp {
+        self.now.max(self.state.time())
+    }
+
     fn decider(&self) -> Decider<'a> {
-        Decider::new(self.state, self.catalog, self.limits, self.now)
+        Decider::new(self.state, self.catalog, self.limits, self.time())
     }
 }
 

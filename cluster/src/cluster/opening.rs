@@ -14,6 +14,7 @@ use super::clocks::far_clocks;
 use crate::checkpoint::CheckpointStore;
 use crate::log::{GroupLog, LogStore};
 use crate::peer::Peers;
+use crate::peer::freshness::{Stamper, Teller};
 use crate::peer::network::Network;
 use crate::peer::promise::Promises;
 use crate::peer::server::{Door, Groups};
@@ -104,13 +105,21 @@ impl Opening<'_> {
             // Raft core would do the same for a log that is shorter, and would refuse one with another entry in that place.
             log.purge(last).await.map_err(|error| raft_error(error.to_string()))?;
         }
-        let network =
-            Network { shard, peers: Arc::clone(self.peers), promises: Promises::default(), state: PhantomData };
+        let teller = Teller::default();
+        let network = Network {
+            shard,
+            peers: Arc::clone(self.peers),
+            promises: Promises::default(),
+            teller: teller.clone(),
+            state: PhantomData,
+        };
         let store = ReplicaStore(Arc::clone(&replica));
         let raft = openraft::Raft::new(self.node.0, Arc::clone(self.raft_config), network, log.clone(), store);
         let raft =
             raft::seeded(self.ports.random.next_u64(), raft).await.map_err(|fatal| raft_error(fatal.to_string()))?;
-        let door = Door { shard, raft: raft.clone(), replica: Arc::clone(&replica) };
+        teller.follow(raft.metrics());
+        let stamper = Stamper::new(self.ports.random.next_u64());
+        let door = Door { shard, raft: raft.clone(), replica: Arc::clone(&replica), stamper };
         self.groups.write().insert(shard, Arc::new(door));
         let (published, leadership) = tokio::sync::watch::channel(Leadership::default());
         let (node, peers) = (self.node, Arc::clone(self.peers));

@@ -21,6 +21,7 @@ use std::marker::PhantomData;
 use tonic::{Code, Status};
 
 use crate::peer::Peers;
+use crate::peer::freshness::Teller;
 use crate::peer::promise::{self, Promises};
 use crate::peer::snapshot::{self, SNAPSHOT_TIMEOUT, Snapshot};
 use crate::raft::{self, Types, Vote};
@@ -36,6 +37,7 @@ pub(crate) struct Network<S> {
     pub(crate) shard: ShardId,
     pub(crate) peers: Arc<Peers>,
     pub(crate) promises: Promises,
+    pub(crate) teller: Teller,
     pub(crate) state: PhantomData<fn() -> S>,
 }
 
@@ -45,6 +47,7 @@ pub(crate) struct Link<S> {
     target: NodeId,
     peers: Arc<Peers>,
     promises: Promises,
+    teller: Teller,
     state: PhantomData<fn() -> S>,
 }
 
@@ -70,7 +73,8 @@ impl<S: StateMachine> RaftNetworkFactory<Types> for Network<S> {
 impl<S> Network<S> {
     fn link(&self, target: u64) -> Link<S> {
         let (peers, promises) = (Arc::clone(&self.peers), Arc::clone(&self.promises));
-        Link { shard: self.shard, target: NodeId(target), peers, promises, state: PhantomData }
+        let teller = self.teller.clone();
+        Link { shard: self.shard, target: NodeId(target), peers, promises, teller, state: PhantomData }
     }
 }
 
@@ -103,12 +107,16 @@ impl<S: StateMachine> NetBackoff<Types> for Link<S> {
     }
 }
 
-pub(crate) fn append_to_wire(request: &AppendEntriesRequest<Types>) -> wire::AppendRequest {
+pub(crate) fn append_to_wire(
+    request: &AppendEntriesRequest<Types>,
+    word: Option<wire::QuorumWord>,
+) -> wire::AppendRequest {
     wire::AppendRequest {
         vote: Some(raft::vote_to_wire(&request.vote)),
         previous: request.prev_log_id.as_ref().map(raft::log_id_to_wire),
         entries: request.entries.iter().map(raft::entry_to_wire).collect(),
         leader_commit: request.leader_commit.as_ref().map(raft::log_id_to_wire),
+        word,
     }
 }
 
@@ -136,10 +144,11 @@ impl<S: StateMachine> NetStreamAppend<Types> for Link<S> {
             // All requests of a stream are one leader's.
             let term = Arc::new(AtomicU64::new(0));
             let (counted, led) = (Arc::clone(&sent), Arc::clone(&term));
+            let (shard, target, teller) = (self.shard, self.target, self.teller.clone());
             let requests = input.map(move |request| {
                 counted.fetch_add(1, Ordering::Relaxed);
                 led.store(request.vote.leader_id().term, Ordering::Relaxed);
-                append_to_wire(&request)
+                append_to_wire(&request, Some(teller.word(target)))
             });
             let mut client = self.peers.client(self.target).map_err(|status| rpc_error(&status))?;
             let request = self.peers.request(self.target, Some(self.shard), requests);
@@ -153,10 +162,10 @@ impl<S: StateMachine> NetStreamAppend<Types> for Link<S> {
                 }
             };
             let (peers, promises) = (Arc::clone(&self.peers), Arc::clone(&self.promises));
-            let (shard, target) = (self.shard, self.target);
+            let teller = self.teller.clone();
             let answers = futures::stream::unfold(Some((responses, 0u64)), move |state| {
                 let (sent, peers) = (Arc::clone(&sent), Arc::clone(&peers));
-                let (term, promises) = (Arc::clone(&term), Arc::clone(&promises));
+                let (term, promises, teller) = (Arc::clone(&term), Arc::clone(&promises), teller.clone());
                 async move {
                     let (mut responses, answered) = state?;
                     let next = loop {
@@ -169,6 +178,7 @@ impl<S: StateMachine> NetStreamAppend<Types> for Link<S> {
                     match next {
                         Ok(response) => {
                             peers.heard_from(target);
+                            teller.keep(target, response.stamp);
                             let result = append_result(response).map_err(|error| damaged(&error));
                             let term = term.load(Ordering::Relaxed);
                             let result =

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::meta::{MetaDoor, MetaError, node_to_wire};
+use crate::peer::freshness::Stamper;
 use crate::peer::{Peers, removed_status, snapshot};
 use crate::raft::{self, Types};
 use crate::replica::Replica;
@@ -56,6 +57,7 @@ pub(crate) struct Door<S: StateMachine> {
     pub(crate) shard: ShardId,
     pub(crate) raft: Raft<S>,
     pub(crate) replica: Arc<Replica<S>>,
+    pub(crate) stamper: Stamper,
 }
 
 fn malformed(error: &DamagedBytes) -> Status {
@@ -71,15 +73,16 @@ pub(crate) fn append_from_wire(request: wire::AppendRequest) -> Result<AppendEnt
     })
 }
 
-/// The requests up to the first that is damaged or lost; the answer to the last good one tells the leader where to go on.
+/// The requests up to the first that is damaged or lost, with what the leader knows; the answer to the last good one tells the
+/// leader where to go on.
 fn well_formed(
     requests: Streaming<wire::AppendRequest>,
-) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send + 'static {
+) -> impl Stream<Item = (AppendEntriesRequest<Types>, Option<wire::QuorumWord>)> + Send + 'static {
     futures::stream::unfold(requests, |mut requests| async move {
         match requests.next().await? {
-            Ok(request) => match append_from_wire(request) {
-                Ok(request) => Some((request, requests)),
-                Err(error) => {
+            Ok(mut request) => match (request.word.take(), append_from_wire(request)) {
+                (word, Ok(request)) => Some(((request, word), requests)),
+                (_, Err(error)) => {
                     tracing::warn!(%error, "a peer sent a malformed append");
                     None
                 }
@@ -93,13 +96,13 @@ fn well_formed(
 impl<S: StateMachine> GroupDoor for Door<S> {
     fn append(&self, requests: Streaming<wire::AppendRequest>) -> Appends {
         use wire::append_response::Result as Answer;
-        let replica = Arc::clone(&self.replica);
+        let (replica, stamper) = (Arc::clone(&self.replica), self.stamper);
         // The Raft core answers one by one and in order, and takes no more before the oldest few dozen are answered.
         let heard = Arc::new(Mutex::new(VecDeque::new()));
         let hearing = Arc::clone(&heard);
-        let requests = well_formed(requests).inspect(move |request| {
-            let committed = request.leader_commit.map_or(LogIndex(0), |id| LogIndex(id.index()));
-            hearing.lock().push_back((Instant::now(), committed));
+        let requests = well_formed(requests).map(move |(request, word)| {
+            hearing.lock().push_back(word);
+            request
         });
         let raft = self.raft.clone();
         // The library answers in a task of its own, which draws no random numbers.
@@ -108,17 +111,23 @@ impl<S: StateMachine> GroupDoor for Door<S> {
             .flatten()
             .map(move |answer| match answer {
                 Ok(result) => {
-                    let heard = heard.lock().pop_front();
-                    // Only the leader's word counts: a deposed one knows nothing of what was committed since.
-                    if let (Ok(_), Some((at, committed))) = (&result, heard) {
-                        replica.heard_from_leader(at, committed);
+                    let (now, heard) = (Instant::now(), heard.lock().pop_front());
+                    match (&result, heard) {
+                        (Ok(_), Some(Some(word))) => {
+                            if let Some(confirmed) = stamper.read(&word, now) {
+                                replica.hear(confirmed);
+                            }
+                        }
+                        // A leader of an older program, which does not tell.
+                        (Ok(_), Some(None)) => replica.hear_nothing(),
+                        (Err(_), _) | (Ok(_), None) => {}
                     }
                     let result = match result {
                         Ok(last) => Answer::Stored(wire::Stored { last: last.as_ref().map(raft::log_id_to_wire) }),
                         Err(StreamAppendError::Conflict(at)) => Answer::Conflict(raft::log_id_to_wire(&at)),
                         Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(raft::vote_to_wire(&vote)),
                     };
-                    Ok(wire::AppendResponse { result: Some(result) })
+                    Ok(wire::AppendResponse { result: Some(result), stamp: Some(stamper.stamp(now)) })
                 }
                 Err(fatal) => Err(Status::unavailable(fatal.to_string())),
             })

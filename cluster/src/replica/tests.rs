@@ -56,6 +56,22 @@ fn an_entry_that_is_read_before_its_index_is_published_is_read_once() {
     assert_eq!(read, [1, 2, 3].map(LogIndex));
 }
 
+#[test]
+fn a_replica_knows_its_age_once_it_has_all_and_as_long_as_its_leaders_tell() {
+    let replica = replica();
+    let now = Instant::now();
+    let hear = |at| replica.hear(Confirmed { at, committed: LogIndex(1) });
+    hear(now);
+    assert_eq!(replica.staleness(), None, "it lacks the entry");
+    apply_unpublished(&replica, 1);
+    replica.applied.send_replace(LogIndex(1));
+    hear(now);
+    hear(now - Duration::from_secs(5));
+    assert_eq!(*replica.fresh.lock(), Some(now), "an older word takes nothing back");
+    replica.hear_nothing();
+    assert_eq!(replica.staleness(), None);
+}
+
 #[tokio::test]
 async fn a_checkpoint_that_is_built_when_a_snapshot_is_installed_does_not_take_its_place() {
     let replica = replica();

@@ -117,6 +117,7 @@ pub(crate) struct Fleet {
     tls: BTreeMap<u64, TlsIdentity>,
     running: BTreeMap<u64, Arc<Cluster<Notebook>>>,
     shards: u32,
+    replication_factor: usize,
     retention_entries: u64,
     links: Option<Links>,
     /// The disks of a fleet in memory.
@@ -151,6 +152,7 @@ impl Fleet {
             joining: BTreeSet::new(),
             running: BTreeMap::new(),
             shards,
+            replication_factor: 3,
             retention_entries: 1_000_000,
             links: None,
             disks: BTreeMap::new(),
@@ -177,9 +179,10 @@ impl Fleet {
         self.clocks[&node].store(ahead, Ordering::Relaxed);
     }
 
-    /// A fleet whose links have switches.
+    /// A fleet whose links have switches, with a replica of each shard on each node.
     pub(crate) fn linked(nodes: u64, shards: u32) -> (Self, Links) {
         let mut fleet = Self::new(nodes, shards);
+        fleet.replication_factor = usize::try_from(nodes).unwrap();
         let links = Links::new(&fleet.addresses);
         fleet.links = Some(links.clone());
         (fleet, links)
@@ -248,7 +251,7 @@ impl Fleet {
                 .collect(),
             join: self.firsts().map(|(_, address)| address.to_string()).collect(),
             shards: self.shards,
-            replication_factor: 3,
+            replication_factor: self.replication_factor,
             tls: self.tls[&node].clone(),
             heartbeat: Duration::from_millis(150),
             election_timeout_min: Duration::from_millis(500),

@@ -71,6 +71,11 @@ impl Links {
         self.change(from, to, |way| way.is_cut = true);
     }
 
+    /// What `from` sent, and sends, reaches `to` again.
+    pub(crate) fn heal_one_way(&self, from: u64, to: u64) {
+        self.change(from, to, |way| *way = Condition::default());
+    }
+
     pub(crate) fn cut(&self, one: u64, other: u64) {
         self.cut_one_way(one, other);
         self.cut_one_way(other, one);

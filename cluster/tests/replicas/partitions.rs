@@ -116,6 +116,20 @@ async fn a_one_way_cut_stops_a_shard_for_a_while_at_most() {
     assert_eq!(fleet.notes(others[0], SHARD), expected);
 }
 
+/// Waits until `node` tells an `age`. `has` is all that it has of what is committed now, and it tells no less than the time since
+/// then.
+async fn tells_its_age(fleet: &Fleet, node: u64, has: &[String], age: Duration) {
+    let committed = Instant::now();
+    eventually("the age is told", || {
+        let since_committed = committed.elapsed();
+        let told = fleet.shard(node, SHARD).staleness().unwrap();
+        assert_eq!(fleet.notes(node, SHARD), has, "nothing reaches it");
+        assert!(told >= since_committed, "{told:?} is told {since_committed:?} after a write that node {node} lacks");
+        told > age
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
     let (fleet, links, leader, _) = three().await;
@@ -127,18 +141,7 @@ async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
         let has = fleet.notes(lonely, SHARD);
         cut_off(&links, lonely, &others);
         fleet.propose_among(&others, SHARD, "elsewhere").await;
-        let committed = Instant::now();
-        eventually("an age of three seconds", || {
-            let since_committed = committed.elapsed();
-            let age = fleet.shard(lonely, SHARD).staleness().unwrap();
-            assert_eq!(fleet.notes(lonely, SHARD), has, "nothing reaches it");
-            assert!(
-                age >= since_committed,
-                "{age:?} is told {since_committed:?} after a write that node {lonely} lacks"
-            );
-            age > Duration::from_secs(3)
-        })
-        .await;
+        tells_its_age(&fleet, lonely, &has, Duration::from_secs(3)).await;
         let is_fresh = |node: &u64| fleet.shard(*node, SHARD).staleness().unwrap() < Duration::from_secs(1);
         eventually("the majority is fresh", || others.iter().all(is_fresh)).await;
         links.heal();
@@ -147,6 +150,55 @@ async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_hears_a_leader_without_a_quorum_tells_an_age_above_the_writes() {
+    let (mut fleet, links) = Fleet::linked(5, 1);
+    fleet.start_all().await;
+    fleet.propose(SHARD, "before").await;
+    let preferred = fleet.node(1).meta().shards[&SHARD].replicas[0].0;
+    eventually("the preferred leader leads", || fleet.leads(preferred, SHARD)).await;
+    fleet.agrees(SHARD).await;
+    let companion = (1..=5).find(|node| *node != preferred).unwrap();
+    let others: Vec<_> = (1..=5).filter(|node| ![preferred, companion].contains(node)).collect();
+    let has = fleet.notes(companion, SHARD);
+    for node in [preferred, companion] {
+        cut_off(&links, node, &others);
+    }
+    fleet.propose_among(&others, SHARD, "elsewhere").await;
+    let leader = fleet.shard(companion, SHARD).leadership().borrow().leader;
+    assert_eq!(leader.map(|leader| leader.0), Some(preferred), "it hears the old one still");
+    tells_its_age(&fleet, companion, &has, Duration::from_secs(3)).await;
+    links.heal();
+    eventually("it is fresh and has the note", || {
+        let replica = fleet.shard(companion, SHARD);
+        replica.staleness().unwrap() < Duration::from_secs(1) && fleet.notes(companion, SHARD).len() > has.len()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaders_word_that_arrives_late_makes_no_replica_fresh() {
+    let (fleet, links, leader, _) = three().await;
+    let follower = 1;
+    fleet.agrees(SHARD).await;
+    let has = fleet.notes(follower, SHARD);
+    // What the leader says is held up until it has given the connection up: a new one does not come about, so that what is
+    // written from then on is not among it.
+    links.cut_one_way(leader, follower);
+    tells_its_age(&fleet, follower, &has, Duration::from_secs(6)).await;
+    fleet.propose_among(&[leader, 3], SHARD, "elsewhere").await;
+    links.cut_one_way(follower, leader);
+    links.cut(follower, 3);
+    links.heal_one_way(leader, follower);
+    tells_its_age(&fleet, follower, &has, Duration::from_secs(9)).await;
+    links.heal();
+    eventually("it is fresh and has the note", || {
+        let replica = fleet.shard(follower, SHARD);
+        replica.staleness().unwrap() < Duration::from_secs(1) && fleet.notes(follower, SHARD).len() > has.len()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

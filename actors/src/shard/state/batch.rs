@@ -3,7 +3,7 @@
 use kvarter_cluster::LogIndex;
 
 use super::{Action, Answer, Ground, Loss, Work};
-use crate::decide::{Care, defective_devices};
+use crate::decide::{Care, defective_devices, guarded};
 use crate::message::{self, FailureReason, shard_reply::Reply, shard_request::Request};
 use crate::shard::defect::Defect;
 use crate::{Decider, Decision, DeviceNumber, Effect, Epoch, StepDecision, StepError};
@@ -87,9 +87,16 @@ impl<T> Default for Batch<T> {
 }
 
 impl<T> Batch<T> {
-    pub(super) fn sweep<'g>(&mut self, decider: &mut Decider<'g>, ground: &Ground<'g>, actions: &mut Vec<Action<T>>) {
+    /// `false`: the sweep panicked, and is left out. `is_told`: so did the last one, and panic hooks have told of it.
+    pub(super) fn sweep<'g>(
+        &mut self,
+        decider: &mut Decider<'g>,
+        ground: &Ground<'g>,
+        is_told: bool,
+        actions: &mut Vec<Action<T>>,
+    ) -> bool {
         self.sweeps = true;
-        match Care::Fast.guarded(|| decider.sweep(SWEEP_FACTS_MAX)) {
+        match guarded(is_told, || decider.sweep(SWEEP_FACTS_MAX)) {
             Ok(swept) => self.swept = swept,
             Err(panic) => {
                 self.sweeps = false;
@@ -97,6 +104,7 @@ impl<T> Batch<T> {
                 actions.push(Action::Report(Defect::of_sweep(panic)));
             }
         }
+        self.sweeps
     }
 
     /// Decides `work` behind what the batch has. When that panics, with more care where there is some to take, and in the end

@@ -282,6 +282,29 @@ fn a_sweep_expires_what_is_due() {
 }
 
 #[test]
+fn what_is_due_by_the_time_of_the_facts_is_swept_although_the_clock_is_behind() {
+    let mut shard = Shard::leading();
+    let right = shard.now;
+    // A leader whose clock was an hour ahead.
+    shard.now.0 += 3_600_000_000;
+    shard.submit(1, register(1));
+    shard.submit(2, command(1, "c"));
+    shard.gather();
+    shard.commit();
+    shard.linger();
+    shard.now.0 += 11_000_000;
+    shard.submit(3, register(2));
+    shard.gather();
+    shard.commit();
+    shard.linger();
+
+    shard.now = right;
+    shard.step(Event::Sweep);
+    shard.commit();
+    assert!(shard.effects.contains(&Effect::CommandEnded { device: DeviceNumber(0), id: "c".to_owned() }));
+}
+
+#[test]
 fn a_batch_stays_below_its_bound() {
     let mut shard = Shard::new(1_000);
     shard.step(Event::Begin);
