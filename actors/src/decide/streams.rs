@@ -3,7 +3,8 @@
 use crate::decide::readings::CLOCK_MIN_US;
 use crate::decide::{Decider, Effect};
 use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
-use crate::{DeviceNumber, StreamId};
+use crate::state::Stream;
+use crate::{ConnectionNumber, DeviceNumber, StreamId};
 
 /// Devices of one request.
 const ATTACH_MAX: usize = 10_000;
@@ -32,8 +33,13 @@ impl Decider<'_> {
                 let text = format!("stream {id} belongs to another client");
                 return Err(Failure::new(FailureReason::Forbidden, text));
             }
+            Some(stream) if is_superseded(stream, ConnectionNumber(request.connection)) => {
+                let text = format!("stream {id} has a later connection than {}", request.connection);
+                return Err(Failure::new(FailureReason::Superseded, text));
+            }
             Some(stream) => {
-                let is_here = stream.is_open && stream.node.0 == request.node;
+                let is_same = stream.node.0 == request.node && stream.connection.0 == request.connection;
+                let is_here = stream.is_open && is_same;
                 let unused_us = self.now.0.saturating_sub(stream.used_us);
                 (stream.totals, is_here && unused_us < self.stream_age_max_us() / REFRESH_PART)
             }
@@ -52,6 +58,7 @@ impl Decider<'_> {
                 client: request.client.clone(),
                 node: request.node,
                 issued_us: request.issued_us.min(self.now.0.saturating_add(ISSUED_AHEAD_MAX_US)),
+                connection: request.connection,
             }));
             self.activate_attached(id);
         }
@@ -128,16 +135,30 @@ impl Decider<'_> {
         Ok(Reply::DevicesAttached(message::DevicesAttached { devices }))
     }
 
-    /// Closes the stream unless it is on another node by now.
+    /// Closes the stream unless it has a later connection by now.
     pub(super) fn close_stream(&mut self, request: &message::CloseStream) -> Result<Reply, Failure> {
         let id = stream_id(&request.stream)?;
-        let is_here = self.scratch.stream(id).is_some_and(|stream| stream.is_open && stream.node.0 == request.node);
-        let position = is_here.then(|| {
-            let closed = message::StreamClosed { stream: request.stream.clone(), node: request.node };
-            self.push(fact::Fact::StreamClosed(closed))
+        let position = self.scratch.stream(id).is_some_and(|stream| is_closed_by(stream, request)).then(|| {
+            let message::CloseStream { stream, node, connection } = request.clone();
+            self.push(fact::Fact::StreamClosed(message::StreamClosed { stream, node, connection }))
         });
         Ok(Reply::Done(message::Done { position }))
     }
+}
+
+/// Whether the shard has heard of the end of `connection`, or of a later one: requests overtake each other on their way.
+fn is_superseded(stream: &Stream, connection: ConnectionNumber) -> bool {
+    let is_over = connection < stream.connection || (connection == stream.connection && !stream.is_open);
+    connection != ConnectionNumber::UNCOUNTED && is_over
+}
+
+fn is_closed_by(stream: &Stream, request: &message::CloseStream) -> bool {
+    let connection = ConnectionNumber(request.connection);
+    if stream.connection == ConnectionNumber::UNCOUNTED {
+        return stream.is_open && stream.node.0 == request.node;
+    }
+    // The end of a connection whose opening is still on its way is noted too, so that the opening comes too late.
+    connection > stream.connection || (connection == stream.connection && stream.is_open)
 }
 
 /// No node's clock was ever so early: whatever stream this was, nothing is known of it any more. A shard that has not expired a

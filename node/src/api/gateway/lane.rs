@@ -283,7 +283,9 @@ impl Lane {
                 Ok(Progress { request: self.request(stream).map(|request| (request, pause)), ..Progress::default() })
             }
             FailureReason::SequenceGap | FailureReason::AlreadyAccepted => self.overtaken(stream, aliases, failure),
-            FailureReason::StreamExpired | FailureReason::Forbidden => Err(Ended::Refused(failure)),
+            FailureReason::StreamExpired | FailureReason::Forbidden | FailureReason::Superseded => {
+                Err(Ended::Refused(failure))
+            }
             _ => match std::mem::replace(&mut self.in_flight, InFlight::Nothing) {
                 InFlight::Attach(share) => {
                     self.refuse(&share.devices.iter().map(|device| device.alias).collect(), aliases);
@@ -338,7 +340,8 @@ pub(crate) fn is_passing(reason: FailureReason) -> bool {
         | FailureReason::AlreadyAccepted
         | FailureReason::Limit
         | FailureReason::Gone
-        | FailureReason::Defect => false,
+        | FailureReason::Defect
+        | FailureReason::Superseded => false,
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvarter_actors::StreamDelivery;
 use kvarter_actors::message::{self, Failure, shard_reply::Reply, shard_request::Request};
+use kvarter_actors::{ConnectionNumber, StreamDelivery};
 use kvarter_api::v1::{
     CommandAcknowledgement, CommandOutcome, ReadingBatch, ReadingsAcknowledged, connect_response::Message,
 };
@@ -42,11 +42,12 @@ pub(crate) struct StreamIdentity {
     pub(crate) client: String,
     pub(crate) node: NodeId,
     pub(crate) issued: Timestamp,
+    pub(crate) connection: ConnectionNumber,
 }
 
 impl StreamIdentity {
-    pub(crate) fn new(ticket: StreamTicket, client: String, node: NodeId) -> Self {
-        Self { bytes: ticket.id.to_message(), client, node, issued: ticket.issued }
+    pub(crate) fn new(ticket: StreamTicket, client: String, node: NodeId, connection: ConnectionNumber) -> Self {
+        Self { bytes: ticket.id.to_message(), client, node, issued: ticket.issued, connection }
     }
 
     pub(crate) fn open(&self) -> message::OpenStream {
@@ -55,7 +56,12 @@ impl StreamIdentity {
             client: self.client.clone(),
             node: self.node.0,
             issued_us: self.issued.0,
+            connection: self.connection.0,
         }
+    }
+
+    fn close(&self) -> message::CloseStream {
+        message::CloseStream { stream: self.bytes.clone(), node: self.node.0, connection: self.connection.0 }
     }
 }
 
@@ -143,6 +149,11 @@ impl Stream {
     /// Whether devices are attached, and none waits for that.
     pub(crate) fn has_attached(&self) -> bool {
         self.attaches.size() == 0 && self.shards().next().is_some()
+    }
+
+    /// What the stream's shards are told when its connection has ended.
+    pub(crate) fn close(&self) -> message::CloseStream {
+        self.identity.close()
     }
 
     /// The shards that have to hear of the stream's end.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kvarter_actors::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{PART_BYTES_MAX, StreamDelivery, StreamId};
+use kvarter_actors::{ConnectionNumber, PART_BYTES_MAX, StreamDelivery, StreamId};
 use kvarter_api::v1::{
     CommandAcknowledgement, CommandOutcome, DevicesAttached, Reading, ReadingBatch, ReadingOutcome,
     ReadingsAcknowledged, connect_response::Message, reading,
@@ -21,7 +21,11 @@ const SHARDS: u32 = 3;
 const TICKET: StreamTicket = StreamTicket { id: StreamId(42), issued: Timestamp(1) };
 
 fn identity() -> StreamIdentity {
-    StreamIdentity::new(TICKET, "client:test".to_owned(), NodeId(1))
+    connected(1)
+}
+
+fn connected(connection: u64) -> StreamIdentity {
+    StreamIdentity::new(TICKET, "client:test".to_owned(), NodeId(1), ConnectionNumber(connection))
 }
 
 /// Aliases 0 to 8 live in shard alias % 3; 6 to 8 are not registered; higher ones are never attached.
@@ -93,6 +97,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A client, its gateway, and the shards behind.
 struct World {
     stream: Stream,
+    /// Counts the connections.
+    connection: u64,
     shards: BTreeMap<ShardId, ModelShard>,
     calls: Vec<(CallId, ShardId, Request)>,
     /// Requests that were given up and may still arrive.
@@ -111,6 +117,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             stream: Stream::new(identity(), false),
+            connection: 1,
             shards: (1..=SHARDS).map(|shard| (ShardId(shard), ModelShard::default())).collect(),
             calls: Vec::new(),
             past: VecDeque::new(),
@@ -173,12 +180,17 @@ impl World {
         self.stream.answered(call, answer).expect("the stream goes on");
     }
 
-    /// The connection is lost; on the next one everything that is not acknowledged is sent again.
+    /// The connection is lost, of which its shards hear sooner or later; on the next one everything that is not acknowledged is
+    /// sent again.
     fn reconnect(&mut self) {
+        let close = self.stream.close();
+        let closes = self.stream.shards().map(|shard| (shard, Request::CloseStream(close.clone())));
+        self.past.extend(closes);
+        self.connection += 1;
         let lost = self.calls.drain(..).map(|(_, shard, request)| (shard, request));
         self.past.extend(lost);
         self.acknowledged_here.clear();
-        self.stream = Stream::new(identity(), true);
+        self.stream = Stream::new(connected(self.connection), true);
         self.stream.attach(attachments()).expect("a good request");
         let again: BTreeSet<u64> = self.open.iter().map(|(sequence, _)| *sequence).collect();
         for sequence in again {
@@ -271,6 +283,7 @@ proptest! {
             expected.retain(|(id, is_retired)| !is_retired || model.stored.contains(id));
             let expected: Vec<_> = expected.into_iter().map(|(id, _)| id).collect();
             prop_assert_eq!(&model.stored, &expected, "in {}", shard);
+            prop_assert_eq!(model.connection(&identity().bytes), Some(world.connection), "{} is deaf", shard);
             let totals = model.totals(&identity().bytes);
             counted += totals.stored + totals.rejected;
         }
