@@ -43,7 +43,7 @@ impl Decider<'_> {
                 let unused_us = self.now.0.saturating_sub(stream.used_us);
                 (stream.totals, is_here && unused_us < self.stream_age_max_us() / REFRESH_PART)
             }
-            None if self.has_expired(request.issued_us) => {
+            None if self.has_expired(request) => {
                 let text = format!("stream {id} has expired; open a new one");
                 return Err(Failure::new(FailureReason::StreamExpired, text));
             }
@@ -66,13 +66,20 @@ impl Decider<'_> {
     }
 
     /// Whether a stream that the shard does not know is one that expired here, or may be.
-    fn has_expired(&self, issued_us: i64) -> bool {
+    fn has_expired(&self, request: &message::OpenStream) -> bool {
+        let issued_us = request.issued_us;
+        if is_of_no_clock(issued_us) {
+            return true;
+        }
+        if request.unused {
+            return false;
+        }
         let expired_us = self.scratch.streams_expired_us();
         // No stream that has expired was issued in the future: believing it would close the shard until then. Those that did
         // expire were issued before they were old enough.
         let horizon_us =
             if expired_us > self.now.0 { self.now.0.saturating_sub(self.stream_age_max_us()) } else { expired_us };
-        issued_us <= horizon_us || is_of_no_clock(issued_us)
+        issued_us <= horizon_us
     }
 
     /// At the limit, the closed stream that was used longest ago expires before its time.

@@ -95,6 +95,7 @@ async fn connect(stage: &Stage, city: &City, number: usize) -> Option<(ShardId, 
         node: city.cluster().node().0,
         issued_us: stage.time.now_us(),
         connection,
+        unused: false,
     };
     let Ok(Reply::StreamOpened(totals)) = call(city, shard, Request::OpenStream(open)).await else { return None };
     let (acknowledged, sent) = {

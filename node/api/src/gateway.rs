@@ -182,6 +182,8 @@ impl GatewayStream {
     /// Waits while a shard has no leader. Dropping the future does not withdraw the attachment.
     pub async fn attach(&self, devices: Vec<Attachment>) -> Result<Vec<AttachedDevice>, SendError> {
         self.aliases().claim(&devices)?;
+        // The task alone knows when one is asked for first.
+        let devices: Vec<_> = devices.into_iter().map(|device| Attachment { first: false, ..device }).collect();
         let mut attached = Vec::with_capacity(devices.len());
         for devices in devices.chunks(ATTACH_DEVICES_MAX) {
             let (reply, answer) = oneshot::channel();

@@ -185,8 +185,29 @@ fn an_expired_stream_is_not_mistaken_for_a_new_one() {
         node: 1,
         issued_us: NOW_US + 1,
         connection: 0,
+        unused: false,
     };
     assert_eq!(totals_of(&shard.ask(Request::OpenStream(later))), message::StreamTotals::default());
+}
+
+#[test]
+fn a_stream_that_never_was_in_a_shard_did_not_expire_there_with_a_younger_one() {
+    let mut shard = Shard::with_lamps(1);
+    expire(&mut shard);
+    let older = message::OpenStream {
+        stream: StreamId(2).to_message(),
+        client: "gateway".into(),
+        node: 1,
+        issued_us: NOW_US - 1,
+        connection: 1,
+        unused: false,
+    };
+    assert_eq!(shard.refusal(Request::OpenStream(older.clone())).reason(), FailureReason::StreamExpired);
+    let unused = message::OpenStream { unused: true, ..older.clone() };
+    assert_eq!(totals_of(&shard.ask(Request::OpenStream(unused))), message::StreamTotals::default());
+    // From then on it expires like any other.
+    expire(&mut shard);
+    assert_eq!(shard.refusal(Request::OpenStream(older)).reason(), FailureReason::StreamExpired);
 }
 
 #[test]
@@ -195,14 +216,22 @@ fn a_ticket_of_1970_has_expired_also_where_no_stream_ever_did() {
     assert_eq!(shard.state.streams_expired_us(), 0);
     for issued_us in [1, 60 * 1_000_000] {
         let stream = StreamId(9).to_message();
-        let ancient = message::OpenStream { stream, client: "gateway".into(), node: 1, issued_us, connection: 0 };
+        let ancient =
+            message::OpenStream { stream, client: "gateway".into(), node: 1, issued_us, connection: 0, unused: false };
         assert_eq!(shard.refusal(Request::OpenStream(ancient)).reason(), FailureReason::StreamExpired, "{issued_us}");
     }
 }
 
 fn open_issued(stream: u128, issued_us: i64) -> Request {
     let stream = StreamId(stream).to_message();
-    Request::OpenStream(message::OpenStream { stream, client: "gateway".into(), node: 1, issued_us, connection: 0 })
+    Request::OpenStream(message::OpenStream {
+        stream,
+        client: "gateway".into(),
+        node: 1,
+        issued_us,
+        connection: 0,
+        unused: false,
+    })
 }
 
 #[test]

@@ -47,6 +47,9 @@ pub(crate) struct Shards {
     pub(crate) connections: usize,
     /// The client's number of each connection, and the certificate that it was made with, DER.
     pub(crate) openings: Vec<(u64, Vec<u8>)>,
+    /// Aliases that were asked for, and those that were so for the first time, as the client says.
+    asked: BTreeSet<u32>,
+    pub(crate) asked_first: BTreeSet<u32>,
     fates: Vec<Fate>,
     /// Of its nodes, and before them of one that does not exist.
     endpoints: Vec<String>,
@@ -176,6 +179,12 @@ impl Connection {
     async fn attach(&mut self, attach: AttachDevices) -> Result<(), Gone> {
         let devices = attach.devices.into_iter().map(|device| {
             self.aliases.insert(device.alias);
+            let mut shards = self.gateway.shards();
+            let is_new = shards.asked.insert(device.alias);
+            if device.first {
+                assert!(is_new, "a device is asked for the first time once");
+                shards.asked_first.insert(device.alias);
+            }
             AttachedDevice { alias: device.alias, shard: shard(device.alias), error: String::new() }
         });
         let devices = devices.collect();

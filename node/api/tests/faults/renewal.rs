@@ -69,12 +69,14 @@ async fn a_gateway_stream_is_resumed_with_the_renewed_certificate() {
     let client = nodes.client().await;
     let (stream, mut events) = GatewayStream::open(&client, GatewayOptions::default()).await.expect("a node opens it");
     client.renew(nodes.renewed_tls()).expect("a good identity");
-    let attachment = Attachment { alias: 0, device: "districts/d/devices/x".to_owned() };
+    let attachment = Attachment { alias: 0, device: "districts/d/devices/x".to_owned(), first: false };
     stream.attach(vec![attachment]).await.expect("the stream lives");
     while !matches!(events.next().await.expect("the stream lives"), GatewayEvent::Resumed { .. }) {}
     let openings = gateway.shards().openings.clone();
     let numbers: Vec<_> = openings.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [1, 2]);
+    assert_eq!(gateway.shards().asked_first, BTreeSet::from([0]), "before the connection was lost");
+    gateway.check();
     let certificates: BTreeSet<_> = openings.into_iter().map(|(_, certificate)| certificate).collect();
     assert_eq!(certificates.len(), 2);
 }

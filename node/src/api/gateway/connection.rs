@@ -255,6 +255,7 @@ impl Connection {
         }
         let attaching = attach.devices.iter().zip(places).map(|(device, place)| Attaching {
             alias: device.alias,
+            is_first: device.first,
             place: match place {
                 Ok((Some(shard), name)) => Ok((shard, name.as_str().to_owned())),
                 Ok((None, name)) => Err(format!("there is no district {}", name.district())),

@@ -51,7 +51,7 @@ fn take(stream: &mut Stream, request: ConnectRequest) -> Result<(), Ended> {
                 let place = name::parse_device(&device.device, "attach.devices.device")
                     .map(|name| (ShardId(1 + device.alias % 3), name.as_str().to_owned()))
                     .map_err(|status| status.message().to_owned());
-                Attaching { alias: device.alias, place }
+                Attaching { alias: device.alias, place, is_first: device.first }
             });
             stream.attach(attaching.collect())
         }

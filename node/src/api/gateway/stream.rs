@@ -50,13 +50,15 @@ impl StreamIdentity {
         Self { bytes: ticket.id.to_message(), client, node, issued: ticket.issued, connection }
     }
 
-    pub(crate) fn open(&self) -> message::OpenStream {
+    /// `unused`: the stream never had a device in the shard.
+    pub(crate) fn open(&self, unused: bool) -> message::OpenStream {
         message::OpenStream {
             stream: self.bytes.clone(),
             client: self.client.clone(),
             node: self.node.0,
             issued_us: self.issued.0,
             connection: self.connection.0,
+            unused,
         }
     }
 
@@ -103,6 +105,9 @@ pub(crate) struct Stream {
     aliases: Aliases,
     lanes: Vec<LaneSlot>,
     attaches: AttachAnswers,
+    /// A shard was found for every device so far: the stream has no device, of an earlier connection, in a shard that this one
+    /// does not know of.
+    is_placed: bool,
     readings_in_flight: usize,
     effects: VecDeque<Effect>,
 }
@@ -121,6 +126,7 @@ impl Stream {
             aliases: Aliases::default(),
             lanes: Vec::new(),
             attaches: AttachAnswers::default(),
+            is_placed: true,
             readings_in_flight: 0,
             effects: VecDeque::new(),
         }
@@ -178,6 +184,7 @@ impl Stream {
                 Ok(place) => place,
                 Err(error) => {
                     self.attaches.refuse(attach, position, error);
+                    self.is_placed = false;
                     continue;
                 }
             };
@@ -187,7 +194,12 @@ impl Stream {
                 return Err(Ended::Misuse { field: "attach.devices.alias", problem });
             }
             shares.resize_with(self.lanes.len(), Vec::new);
-            shares[lane.0 as usize].push(AttachingDevice { position, alias: device.alias, name });
+            shares[lane.0 as usize].push(AttachingDevice {
+                position,
+                alias: device.alias,
+                name,
+                is_first: device.is_first && self.is_placed,
+            });
         }
         for (lane, devices) in (0..).map(LaneId).zip(shares) {
             if !devices.is_empty() {

@@ -32,7 +32,7 @@ fn connected(connection: u64) -> StreamIdentity {
 fn attachments() -> Vec<Attaching> {
     let attaching = |alias: u32| {
         let suffix = if alias > 5 { UNREGISTERED } else { "" };
-        Attaching { alias, place: Ok((ShardId(1 + alias % SHARDS), format!("d/{alias}{suffix}"))) }
+        Attaching { alias, place: Ok((ShardId(1 + alias % SHARDS), format!("d/{alias}{suffix}"))), is_first: false }
     };
     (0..9).map(attaching).collect()
 }
@@ -393,7 +393,7 @@ fn readings_of_a_refused_device_do_not_reach_the_next_device_of_its_alias() {
         world.answer(0, Fate::Answered);
         world.run_effects();
     }
-    let other = Attaching { alias: 6, place: Ok((ShardId(1), "d/other".to_owned())) };
+    let other = Attaching { alias: 6, place: Ok((ShardId(1), "d/other".to_owned())), is_first: false };
     world.stream.attach(vec![other]).expect("the alias is free");
     world.run_effects();
     world.settle();
@@ -407,7 +407,8 @@ fn readings_of_a_refused_device_do_not_reach_the_next_device_of_its_alias() {
 #[test]
 fn attachments_that_are_refused_count_until_they_are_answered() {
     let mut world = World::new();
-    let refused = || (100..1_100).map(|alias| Attaching { alias, place: Err("no name".to_owned()) }).collect();
+    let refused =
+        || (100..1_100).map(|alias| Attaching { alias, place: Err("no name".to_owned()), is_first: false }).collect();
     let requests = (0..).take_while(|_| {
         world.stream.attach(refused()).expect("a good request");
         world.stream.may_read()
@@ -426,7 +427,7 @@ fn what_the_protocol_forbids_ends_the_stream() {
     assert!(misuse(fresh().readings(&batch(1, &[]))));
     assert!(misuse(fresh().readings(&batch(1, &vec![0; BATCH_READINGS_MAX + 1]))));
     assert!(misuse(fresh().attach(attachments())));
-    let alias = Attaching { alias: 1_048_576, place: Err(String::new()) };
+    let alias = Attaching { alias: 1_048_576, place: Err(String::new()), is_first: false };
     assert!(misuse(fresh().attach(vec![alias])));
     let said = |outcome: CommandOutcome, detail: &str| CommandAcknowledgement {
         id: "a".to_owned(),
@@ -450,6 +451,40 @@ fn a_shard_that_forgot_the_stream_ends_it() {
     let (call, ..) = world.calls.remove(0);
     let reply = Ok(Reply::Done(message::Done::default()));
     assert!(matches!(world.stream.answered(call, reply), Err(Ended::UnexpectedReply { .. })));
+}
+
+/// Whether each opening that the stream asks for next says that its shard never heard of the stream.
+fn openings(stream: &mut Stream) -> Vec<(ShardId, bool)> {
+    let effects = std::iter::from_fn(|| stream.next_effect());
+    let opening = |effect| match effect {
+        Effect::Call { shard, request: Request::OpenStream(open), .. } => Some((shard, open.unused)),
+        _ => None,
+    };
+    effects.filter_map(opening).collect()
+}
+
+#[test]
+fn a_shard_is_told_that_the_stream_is_new_there_only_while_that_is_certain() {
+    let attaching = |alias: u32, is_first: bool| Attaching {
+        alias,
+        place: Ok((ShardId(1 + alias % SHARDS), format!("d/{alias}"))),
+        is_first,
+    };
+    let mut stream = Stream::new(identity(), true);
+    stream.attach(vec![attaching(0, false), attaching(1, true), attaching(3, true)]).expect("a good request");
+    assert_eq!(openings(&mut stream), [(ShardId(1), false), (ShardId(2), true)]);
+    let call = CallId::Lane(super::lane::LaneId(1));
+    stream.answered(call, Err(Failure::new(FailureReason::Unknown, "lost"))).expect("the stream goes on");
+    assert_eq!(openings(&mut stream), [(ShardId(2), true)], "nothing else was asked meanwhile");
+    stream.answered(call, Ok(Reply::StreamOpened(Default::default()))).expect("the stream goes on");
+    let attached = message::DevicesAttached { devices: vec![message::AttachedDevice::default()] };
+    stream.answered(call, Ok(Reply::DevicesAttached(attached))).expect("the stream goes on");
+    stream.refresh();
+    assert_eq!(openings(&mut stream), [(ShardId(2), false)], "by now the shard has something of it");
+    // A device of an earlier connection has no shard that this node knows: any further shard may be the one.
+    let lost = Attaching { alias: 9, place: Err("there is no district".to_owned()), is_first: false };
+    stream.attach(vec![lost, attaching(2, true)]).expect("a good request");
+    assert_eq!(openings(&mut stream), [(ShardId(3), false)]);
 }
 
 #[test]
@@ -510,7 +545,8 @@ fn what_a_resumed_streams_devices_are_delivered_before_they_are_attached_waits_f
     // The shard delivers as soon as the stream is open; the client attaches its devices in two requests.
     world.stream = Stream::new(identity(), true);
     world.calls.clear();
-    let [one, other] = [0, 3].map(|alias| Attaching { alias, place: Ok((ShardId(1), format!("d/{alias}"))) });
+    let [one, other] =
+        [0, 3].map(|alias| Attaching { alias, place: Ok((ShardId(1), format!("d/{alias}"))), is_first: false });
     world.stream.attach(vec![one]).expect("a good request");
     world.run_effects();
     world.answer(0, Fate::Answered);

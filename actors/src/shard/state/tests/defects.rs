@@ -16,7 +16,14 @@ type Row = (u32, i64, f64);
 
 fn open(stream: StreamId) -> Request {
     let (client, issued_us) = ("client:test".to_owned(), NOW_US);
-    Request::OpenStream(message::OpenStream { stream: stream.to_message(), client, node: 1, issued_us, connection: 0 })
+    Request::OpenStream(message::OpenStream {
+        stream: stream.to_message(),
+        client,
+        node: 1,
+        issued_us,
+        connection: 0,
+        unused: false,
+    })
 }
 
 fn part(stream: StreamId, sequence: u64, rows: &[Row]) -> Request {
