@@ -17,7 +17,10 @@ use tokio_util::task::TaskTracker;
 use crate::message::{self, Failure, FailureReason};
 use crate::shard::{DeviceCounters, ProposalEnd, Proposals, Refusals};
 use crate::steady_clock::SteadyClock;
-use crate::{Catalog, Criticality, DeviceNumber, DistrictName, Kind, Limits, ShardCounters, ShardState, StreamId};
+use crate::{
+    Catalog, ConnectionNumber, Criticality, DeviceNumber, DistrictName, Kind, Limits, ShardCounters, ShardState,
+    StreamId,
+};
 
 mod answer;
 mod call;
@@ -35,6 +38,9 @@ pub(crate) use mailbox::Mailboxes;
 pub use mailbox::{StreamDelivery, StreamMailbox};
 
 use keeper::{Keeper, LedShards};
+
+/// The cluster version since which every program keeps the number of a stream's connection: with others, states would differ.
+const CONNECTIONS_VERSION: u32 = 3;
 
 /// What a caller brings along.
 #[derive(Clone, Debug, Default)]
@@ -182,6 +188,12 @@ impl City {
     /// Has `node` give its leaderships away and take none, or take them back: see [`Cluster::set_drained`]. Safe to repeat.
     pub async fn drain(&self, node: NodeId, is_drained: bool, deadline: Duration) -> Result<(), Failure> {
         self.inner.drain(node, is_drained, deadline).await
+    }
+
+    /// `connection` once every node can order connections by their numbers, uncounted before.
+    pub fn counted(&self, connection: ConnectionNumber) -> ConnectionNumber {
+        let is_known = self.inner.cluster.meta().version() >= CONNECTIONS_VERSION;
+        if is_known { connection } else { ConnectionNumber::UNCOUNTED }
     }
 
     /// Makes this node the place where deliveries for `stream` arrive, until the mailbox is dropped. An older mailbox of the

@@ -68,6 +68,16 @@ impl fmt::Debug for StreamId {
     }
 }
 
+/// Counts the connections of a stream, as its client does: opening and closing by an older one changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionNumber(pub u64);
+
+impl ConnectionNumber {
+    /// Of a client that does not count, and of programs before cluster version 3: of two such connections nobody knows which is
+    /// older.
+    pub const UNCOUNTED: ConnectionNumber = ConnectionNumber(0);
+}
+
 /// A command's id and idempotency key: `[A-Za-z0-9-]{1,64}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(Box<str>);

@@ -38,7 +38,7 @@ pub use decide::{
     Decider, Decision, Effect, Limits, STEP_COMMANDS_MAX, ServiceCommand, ServiceStep, StepDecision, StepError,
     is_panic_told,
 };
-pub use id::{AttributeNumber, CommandId, DeviceNumber, Epoch, StreamId};
+pub use id::{AttributeNumber, CommandId, ConnectionNumber, DeviceNumber, Epoch, StreamId};
 pub use kind::{Attribute, CheckedValue, CommandKind, DocumentError, Kind, KindError, ValueError, ValueType};
 pub use name::{DeviceName, DistrictName, NameError, district_of};
 pub use read::{Reader, ServiceFigures};

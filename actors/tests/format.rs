@@ -45,13 +45,13 @@ fn registered(device: u32, name: &str) -> Fact {
 fn stream_facts(stream: &Bytes, lost: &Bytes) -> Vec<Fact> {
     let opened = |stream: &Bytes| {
         let (stream, client) = (stream.clone(), "client:gateway".into());
-        Fact::StreamOpened(message::StreamOpened { stream, client, node: 2, issued_us: TIME_US - 9 })
+        Fact::StreamOpened(message::StreamOpened { stream, client, node: 2, issued_us: TIME_US - 9, connection: 0 })
     };
     vec![
         opened(stream),
         opened(lost),
         Fact::SessionsOpened(message::SessionsOpened { stream: stream.clone(), device: vec![0, 1] }),
-        Fact::StreamClosed(message::StreamClosed { stream: stream.clone(), node: 2 }),
+        Fact::StreamClosed(message::StreamClosed { stream: stream.clone(), node: 2, connection: 0 }),
         Fact::StreamExpired(message::StreamExpired { stream: lost.clone() }),
     ]
 }
@@ -126,6 +126,18 @@ fn facts() -> message::Facts {
     }
 }
 
+/// Streams as they are opened and closed since cluster version 3. What was written before has no connections, and stays as it is.
+fn facts_of_counted_connections() -> message::Facts {
+    let opened = |stream: u128, connection| {
+        let (stream, client) = (StreamId(stream).to_message(), "client:gateway".into());
+        Fact::StreamOpened(message::StreamOpened { stream, client, node: 2, issued_us: TIME_US - 9, connection })
+    };
+    let closed = message::StreamClosed { stream: StreamId(8).to_message(), node: 3, connection: 300 };
+    let facts = [opened(7, 2), opened(8, 1), Fact::StreamClosed(closed)];
+    let facts = facts.map(|fact| message::Fact { fact: Some(fact) }).to_vec();
+    message::Facts { format: 1, time_us: TIME_US, facts, traceparents: Vec::new() }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string grows");
@@ -169,18 +181,37 @@ fn an_entry_of_every_fact_has_the_bytes_that_it_always_had() {
 
 #[test]
 fn the_pages_after_it_have_the_bytes_that_they_always_had() {
+    check_pages(&facts(), "pages.hex");
+}
+
+#[test]
+fn counted_connections_and_the_pages_after_them_have_the_bytes_that_they_always_had() {
+    let facts = facts_of_counted_connections();
+    let stored = fixture("connections-facts.hex", &(hex(&facts.encode_to_vec()) + "\n"));
+    assert_eq!(hex(&facts.encode_to_vec()), stored.trim());
+    assert_eq!(ShardState::decode(&unhex(&stored)).unwrap(), facts);
+    let state = check_pages(&facts, "connections-pages.hex");
+    let connection = |stream: u128| state.stream(StreamId(stream)).map(|stream| (stream.is_open, stream.connection.0));
+    assert_eq!((connection(7), connection(8)), (Some((true, 2)), Some((false, 300))));
+}
+
+/// Compares the pages after `facts` with the fixture `name`, and restores them.
+fn check_pages(facts: &message::Facts, name: &str) -> ShardState {
     let mut state = ShardState::default();
-    state.apply(LogIndex(42), &facts());
+    state.apply(LogIndex(42), facts);
     let pages = encode(&state);
     let lines: Vec<_> = pages.iter().map(|(id, bytes)| format!("{}/{} {}", id.table, id.number, hex(bytes))).collect();
-    let stored = fixture("pages.hex", &(lines.join("\n") + "\n"));
+    let stored = fixture(name, &(lines.join("\n") + "\n"));
     assert_eq!(lines, stored.lines().collect::<Vec<_>>());
     let mut stored = stored.lines().map(|line| {
         let (id, bytes) = line.split_once(' ').expect("a page's id and bytes");
         let (table, number) = id.split_once('/').expect("a page's table and number");
-        (PageId { table: table.parse().unwrap(), number: number.parse().unwrap() }, unhex(bytes))
+        let table = table.parse().expect("a table's number");
+        (PageId { table, number: number.parse().expect("a page's number") }, unhex(bytes))
     });
-    assert_eq!(encode(&ShardState::restore(&mut stored).unwrap()), pages);
+    let restored = ShardState::restore(&mut stored).expect("pages that were written");
+    assert_eq!(encode(&restored), pages);
+    restored
 }
 
 #[test]

@@ -96,7 +96,8 @@ pub async fn open_attached(
     devices: &[String],
 ) -> Result<(GatewayStream, GatewayEvents, Vec<u32>), EnrollError> {
     let (stream, events) = GatewayStream::open(client, options).await.map_err(EnrollError::NotOpened)?;
-    let attachments = (0..).zip(devices).map(|(alias, device)| v1::Attachment { alias, device: device.clone() });
+    let attachments =
+        (0..).zip(devices).map(|(alias, device)| v1::Attachment { alias, device: device.clone(), first: false });
     let attached = stream.attach(attachments.collect()).await.map_err(EnrollError::NotAttached)?;
     none_refused(devices.iter().zip(&attached).map(|(device, attached)| (device.as_str(), attached.error.as_str())))?;
     Ok((stream, events, attached.iter().map(|device| device.shard).collect()))

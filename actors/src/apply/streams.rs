@@ -6,7 +6,7 @@ use kvarter_cluster::{LogIndex, NodeId};
 
 use crate::state::commands::Moment;
 use crate::state::{Stream, streams};
-use crate::{DeviceNumber, ShardState, StreamId, message};
+use crate::{ConnectionNumber, DeviceNumber, ShardState, StreamId, message};
 
 impl ShardState {
     pub(super) fn apply_stream_opened(&mut self, moment: Moment, fact: &message::StreamOpened) {
@@ -15,6 +15,7 @@ impl ShardState {
         let stream = page.streams.entry(id).or_insert_with(|| Stream {
             client: fact.client.as_str().into(),
             node: NodeId(fact.node),
+            connection: ConnectionNumber(fact.connection),
             issued_us: fact.issued_us,
             is_open: false,
             state_us: moment.time_us,
@@ -27,6 +28,7 @@ impl ShardState {
         }
         stream.is_open = true;
         stream.node = NodeId(fact.node);
+        stream.connection = ConnectionNumber(fact.connection);
         stream.used_us = moment.time_us;
     }
 
@@ -46,12 +48,15 @@ impl ShardState {
     }
 
     pub(super) fn apply_stream_closed(&mut self, moment: Moment, fact: &message::StreamClosed) {
-        if let Some(stream) = self.stream_mut(&fact.stream, moment.index)
-            && stream.is_open
-            && stream.node == NodeId(fact.node)
-        {
+        let Some(stream) = self.stream_mut(&fact.stream, moment.index) else { return };
+        let connection = ConnectionNumber(fact.connection);
+        let is_counted = connection != ConnectionNumber::UNCOUNTED;
+        if stream.is_open && (is_counted || stream.node == NodeId(fact.node)) {
             stream.is_open = false;
             stream.state_us = moment.time_us;
+        }
+        if is_counted {
+            stream.connection = connection;
         }
     }
 

@@ -3,7 +3,8 @@
 use crate::decide::readings::CLOCK_MIN_US;
 use crate::decide::{Decider, Effect};
 use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
-use crate::{DeviceNumber, StreamId};
+use crate::state::Stream;
+use crate::{ConnectionNumber, DeviceNumber, StreamId};
 
 /// Devices of one request.
 const ATTACH_MAX: usize = 10_000;
@@ -32,12 +33,17 @@ impl Decider<'_> {
                 let text = format!("stream {id} belongs to another client");
                 return Err(Failure::new(FailureReason::Forbidden, text));
             }
+            Some(stream) if is_superseded(stream, ConnectionNumber(request.connection)) => {
+                let text = format!("stream {id} has a later connection than {}", request.connection);
+                return Err(Failure::new(FailureReason::Superseded, text));
+            }
             Some(stream) => {
-                let is_here = stream.is_open && stream.node.0 == request.node;
+                let is_same = stream.node.0 == request.node && stream.connection.0 == request.connection;
+                let is_here = stream.is_open && is_same;
                 let unused_us = self.now.0.saturating_sub(stream.used_us);
                 (stream.totals, is_here && unused_us < self.stream_age_max_us() / REFRESH_PART)
             }
-            None if self.has_expired(request.issued_us) => {
+            None if self.has_expired(request) => {
                 let text = format!("stream {id} has expired; open a new one");
                 return Err(Failure::new(FailureReason::StreamExpired, text));
             }
@@ -52,6 +58,7 @@ impl Decider<'_> {
                 client: request.client.clone(),
                 node: request.node,
                 issued_us: request.issued_us.min(self.now.0.saturating_add(ISSUED_AHEAD_MAX_US)),
+                connection: request.connection,
             }));
             self.activate_attached(id);
         }
@@ -59,13 +66,20 @@ impl Decider<'_> {
     }
 
     /// Whether a stream that the shard does not know is one that expired here, or may be.
-    fn has_expired(&self, issued_us: i64) -> bool {
+    fn has_expired(&self, request: &message::OpenStream) -> bool {
+        let issued_us = request.issued_us;
+        if is_of_no_clock(issued_us) {
+            return true;
+        }
+        if request.unused {
+            return false;
+        }
         let expired_us = self.scratch.streams_expired_us();
         // No stream that has expired was issued in the future: believing it would close the shard until then. Those that did
         // expire were issued before they were old enough.
         let horizon_us =
             if expired_us > self.now.0 { self.now.0.saturating_sub(self.stream_age_max_us()) } else { expired_us };
-        issued_us <= horizon_us || is_of_no_clock(issued_us)
+        issued_us <= horizon_us
     }
 
     /// At the limit, the closed stream that was used longest ago expires before its time.
@@ -128,16 +142,30 @@ impl Decider<'_> {
         Ok(Reply::DevicesAttached(message::DevicesAttached { devices }))
     }
 
-    /// Closes the stream unless it is on another node by now.
+    /// Closes the stream unless it has a later connection by now.
     pub(super) fn close_stream(&mut self, request: &message::CloseStream) -> Result<Reply, Failure> {
         let id = stream_id(&request.stream)?;
-        let is_here = self.scratch.stream(id).is_some_and(|stream| stream.is_open && stream.node.0 == request.node);
-        let position = is_here.then(|| {
-            let closed = message::StreamClosed { stream: request.stream.clone(), node: request.node };
-            self.push(fact::Fact::StreamClosed(closed))
+        let position = self.scratch.stream(id).is_some_and(|stream| is_closed_by(stream, request)).then(|| {
+            let message::CloseStream { stream, node, connection } = request.clone();
+            self.push(fact::Fact::StreamClosed(message::StreamClosed { stream, node, connection }))
         });
         Ok(Reply::Done(message::Done { position }))
     }
+}
+
+/// Whether the shard has heard of the end of `connection`, or of a later one: requests overtake each other on their way.
+fn is_superseded(stream: &Stream, connection: ConnectionNumber) -> bool {
+    let is_over = connection < stream.connection || (connection == stream.connection && !stream.is_open);
+    connection != ConnectionNumber::UNCOUNTED && is_over
+}
+
+fn is_closed_by(stream: &Stream, request: &message::CloseStream) -> bool {
+    let connection = ConnectionNumber(request.connection);
+    if stream.connection == ConnectionNumber::UNCOUNTED {
+        return stream.is_open && stream.node.0 == request.node;
+    }
+    // The end of a connection whose opening is still on its way is noted too, so that the opening comes too late.
+    connection > stream.connection || (connection == stream.connection && stream.is_open)
 }
 
 /// No node's clock was ever so early: whatever stream this was, nothing is known of it any more. A shard that has not expired a

@@ -108,7 +108,14 @@ fn device(name: &str, kind: &str) -> message::DeviceRegistration {
 
 fn open(stream: u128, client: &str, node: u64) -> Request {
     let stream = StreamId(stream).to_message();
-    Request::OpenStream(message::OpenStream { stream, client: client.into(), node, issued_us: NOW_US })
+    Request::OpenStream(message::OpenStream {
+        stream,
+        client: client.into(),
+        node,
+        issued_us: NOW_US,
+        connection: 0,
+        unused: false,
+    })
 }
 
 fn attach(stream: u128, names: &[&str]) -> Request {

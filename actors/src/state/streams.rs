@@ -7,7 +7,7 @@ use kvarter_cluster::{DamagedBytes, NodeId, PageContent};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::state::page;
-use crate::{DeviceNumber, StreamId, message};
+use crate::{ConnectionNumber, DeviceNumber, StreamId, message};
 
 const PAGES: u64 = 64;
 
@@ -23,6 +23,8 @@ pub struct Stream {
     pub client: Arc<str>,
     /// The node that holds the connection, or held it last.
     pub node: NodeId,
+    /// The connection that opened or closed the stream last.
+    pub connection: ConnectionNumber,
     /// When the stream's id was issued, microseconds since 1970.
     pub issued_us: i64,
     /// Whether a connection is there.
@@ -71,6 +73,7 @@ fn to_record(id: StreamId, stream: &Stream) -> message::StreamRecord {
         late: stream.totals.late,
         duplicate: stream.totals.duplicate,
         rejected: stream.totals.rejected,
+        connection: stream.connection.0,
     }
 }
 
@@ -79,6 +82,7 @@ fn from_record(record: message::StreamRecord) -> Result<(StreamId, Stream), Dama
     let stream = Stream {
         client: record.client.into(),
         node: NodeId(record.node),
+        connection: ConnectionNumber(record.connection),
         issued_us: record.issued_us,
         is_open: record.open,
         state_us: record.state_us,

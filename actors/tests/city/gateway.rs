@@ -43,6 +43,8 @@ impl Gateway {
             client: "client:test".to_owned(),
             node: city.cluster().node().0,
             issued_us: city.cluster().ports().clock.now().0,
+            connection: 0,
+            unused: false,
         };
         let Reply::StreamOpened(totals) = call(city, shard, Request::OpenStream(open)).await.unwrap() else {
             panic!("an opening is answered as one")

@@ -24,6 +24,8 @@ pub(super) struct Gateway {
     /// The node that it talks to.
     pub(super) home: u64,
     pub(super) is_connected: bool,
+    /// Connections that it began.
+    connections: u64,
     /// What was sent last and is not acknowledged.
     outstanding: Option<message::Readings>,
     lamps: BTreeMap<u32, Lamp>,
@@ -42,7 +44,7 @@ struct Lamp {
 
 impl Gateway {
     pub(super) fn new(district: &'static str, stream: u128, home: u64) -> Self {
-        Self { district, stream, home, is_connected: false, outstanding: None, lamps: BTreeMap::new() }
+        Self { district, stream, home, is_connected: false, connections: 0, outstanding: None, lamps: BTreeMap::new() }
     }
 
     /// Whether everything that it sent or has to say is acknowledged.
@@ -69,9 +71,10 @@ pub(super) async fn run(stage: Arc<Stage>, city: City, node: u64, number: usize,
 
 /// Registers the lamps and opens the stream; `None`: to be tried again.
 async fn connect(stage: &Stage, city: &City, number: usize) -> Option<(ShardId, StreamMailbox)> {
-    let (district, stream) = {
-        let gateway = &stage.gateways.lock()[number];
-        (gateway.district, StreamId(gateway.stream))
+    let (district, stream, connection) = {
+        let gateway = &mut stage.gateways.lock()[number];
+        gateway.connections += 1;
+        (gateway.district, StreamId(gateway.stream), gateway.connections)
     };
     let shard = city.assign_district(district).await.ok()?;
     let devices = device_names(district).map(|name| message::DeviceRegistration {
@@ -91,6 +94,8 @@ async fn connect(stage: &Stage, city: &City, number: usize) -> Option<(ShardId, 
         client: format!("gateway:{district}"),
         node: city.cluster().node().0,
         issued_us: stage.time.now_us(),
+        connection,
+        unused: false,
     };
     let Ok(Reply::StreamOpened(totals)) = call(city, shard, Request::OpenStream(open)).await else { return None };
     let (acknowledged, sent) = {

@@ -25,7 +25,7 @@ pub use watch::CommandWatch;
 pub use waves::CommandWaves;
 
 use crate::backoff::Backoff;
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, TlsIdentity};
 use crate::endpoints::{ConnectError, Endpoints};
 use crate::entropy::Entropy;
 use crate::routes::Routes;
@@ -71,8 +71,17 @@ impl Client {
 
     /// The same client, calling the node at `address` (`host:port`) alone. Makes no connection yet.
     pub fn only(&self, address: &str) -> Result<Self, ConnectError> {
-        let endpoints = vec![address.to_owned()];
-        Self::new(ClientConfig { endpoints, routes_to_leaders: false, ..self.config().clone() })
+        let (endpoints, tls) = (vec![address.to_owned()], self.endpoints().tls().clone());
+        Self::new(ClientConfig { endpoints, tls, routes_to_leaders: false, ..self.config().clone() })
+    }
+
+    /// Makes further connections as `tls`, such as a renewed certificate, for all clones of this client. Calls and streams that are
+    /// under way keep theirs until they end; a gateway stream is resumed under the new one. An identity that can not be used is
+    /// refused, and the one before stays in use. Call it on a tokio runtime.
+    ///
+    /// The common name has to stay the same: a gateway stream belongs to it.
+    pub fn renew(&self, tls: TlsIdentity) -> Result<(), ConnectError> {
+        self.endpoints().renew(tls, self.config())
     }
 
     fn new(config: ClientConfig) -> Result<Self, ConnectError> {
@@ -83,7 +92,7 @@ impl Client {
         })
     }
 
-    /// What this client was told.
+    /// What this client was told when it was made; its TLS identity may have been renewed since.
     pub fn config(&self) -> &ClientConfig {
         &self.shared.config
     }

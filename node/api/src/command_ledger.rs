@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
+use crate::name::DeviceName;
 use crate::v1::{CommandAcknowledgement, CommandDelivery, CommandOutcome};
 
 /// What to do with a delivery.
@@ -30,7 +31,8 @@ pub enum Refusal {
     NoDeadline,
 }
 
-/// The commands of the devices of one gateway stream.
+/// The commands of a gateway's devices, whatever streams they come by: when a stream has to be replaced, keep the ledger. What
+/// was executed and not yet acknowledged is delivered again on the next stream, where devices may have other aliases.
 ///
 /// Keeps an id until its deadline plus the bound of the clock's error, so it grows with the commands that are open at one
 /// time, not with all there ever were.
@@ -47,14 +49,14 @@ pub struct CommandLedger {
 /// Ids are unique for a device alone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct CommandKey {
-    alias: u32,
+    device: DeviceName,
     id: String,
 }
 
 #[derive(Clone, Debug)]
 enum Execution {
     Running,
-    Done(CommandAcknowledgement),
+    Done { outcome: CommandOutcome, detail: String },
 }
 
 impl CommandLedger {
@@ -63,16 +65,20 @@ impl CommandLedger {
         Self { clock_bound, epochs: BTreeMap::new(), commands: BTreeMap::new(), expiries: BTreeSet::new() }
     }
 
-    /// Decides on a delivery that arrives at `now`. Ask for each one, right before executing it.
-    pub fn admit(&mut self, delivery: &CommandDelivery, now: SystemTime) -> Admission {
+    /// Decides on a delivery to `device` that arrives at `now`. Ask for each one, right before executing it.
+    pub fn admit(&mut self, device: &DeviceName, delivery: &CommandDelivery, now: SystemTime) -> Admission {
         self.forget(now);
         if let Err(refusal) = self.fence(delivery.shard, delivery.epoch) {
             return Admission::Refuse(refusal);
         }
-        let key = CommandKey { alias: delivery.alias, id: delivery.id.clone() };
+        let key = CommandKey { device: device.clone(), id: delivery.id.clone() };
         match self.commands.get(&key) {
             Some(Execution::Running) => return Admission::Executing,
-            Some(Execution::Done(acknowledgement)) => return Admission::Answer(acknowledgement.clone()),
+            Some(Execution::Done { outcome, detail }) => {
+                let (alias, id) = (delivery.alias, key.id);
+                let (outcome, detail) = ((*outcome).into(), detail.clone());
+                return Admission::Answer(CommandAcknowledgement { alias, id, outcome, detail });
+            }
             None => {}
         }
         let Some(deadline) = delivery.deadline.and_then(|deadline| SystemTime::try_from(deadline).ok()) else {
@@ -87,21 +93,22 @@ impl CommandLedger {
         Admission::Execute
     }
 
-    /// Stores the result of an executed command, and returns what to send. `detail` says why it failed; empty otherwise.
+    /// Stores the result of a command that `device` executed, and returns what to send on the stream that has the device under
+    /// `alias` now. `detail` says why it failed; empty otherwise.
     pub fn complete(
         &mut self,
+        device: &DeviceName,
         alias: u32,
         id: String,
         outcome: CommandOutcome,
         detail: String,
     ) -> CommandAcknowledgement {
-        let key = CommandKey { alias, id: id.clone() };
-        let acknowledgement = CommandAcknowledgement { alias, id, outcome: outcome.into(), detail };
+        let key = CommandKey { device: device.clone(), id };
         // Once forgotten it can not be delivered again, so there is nothing to store.
         if let Some(execution) = self.commands.get_mut(&key) {
-            *execution = Execution::Done(acknowledgement.clone());
+            *execution = Execution::Done { outcome, detail: detail.clone() };
         }
-        acknowledgement
+        CommandAcknowledgement { alias, id: key.id, outcome: outcome.into(), detail }
     }
 
     /// Whether a delivery of `shard` in `epoch` comes from its latest leader, as far as this ledger has seen; later ones of
@@ -142,6 +149,10 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(second)
     }
 
+    fn lamp(number: u8) -> DeviceName {
+        DeviceName::new("old-town", &format!("lamp-{number}")).expect("a well-formed name")
+    }
+
     fn delivery(id: u8, epoch: u64, deadline: u64) -> CommandDelivery {
         CommandDelivery {
             alias: 4,
@@ -156,10 +167,10 @@ mod tests {
     #[test]
     fn a_repeat_is_answered_with_the_stored_result() {
         let mut ledger = CommandLedger::new(CLOCK_BOUND);
-        assert_eq!(ledger.admit(&delivery(1, 3, 100), at(1)), Admission::Execute);
-        assert_eq!(ledger.admit(&delivery(1, 3, 100), at(2)), Admission::Executing);
-        let result = ledger.complete(4, "1".to_owned(), CommandOutcome::Failed, "lamp broken".to_owned());
-        assert_eq!(ledger.admit(&delivery(1, 4, 100), at(3)), Admission::Answer(result));
+        assert_eq!(ledger.admit(&lamp(1), &delivery(1, 3, 100), at(1)), Admission::Execute);
+        assert_eq!(ledger.admit(&lamp(1), &delivery(1, 3, 100), at(2)), Admission::Executing);
+        let result = ledger.complete(&lamp(1), 4, "1".to_owned(), CommandOutcome::Failed, "lamp broken".to_owned());
+        assert_eq!(ledger.admit(&lamp(1), &delivery(1, 4, 100), at(3)), Admission::Answer(result));
     }
 
     #[test]
@@ -167,23 +178,37 @@ mod tests {
         let mut ledger = CommandLedger::new(CLOCK_BOUND);
         assert_eq!(ledger.fence(1, 5), Ok(()));
         let stale = Refusal::StaleEpoch { epoch: 4, highest: 5 };
-        assert_eq!(ledger.admit(&delivery(1, 4, 100), at(1)), Admission::Refuse(stale));
+        assert_eq!(ledger.admit(&lamp(1), &delivery(1, 4, 100), at(1)), Admission::Refuse(stale));
         assert_eq!(ledger.fence(2, 1), Ok(()), "epochs are per shard");
     }
 
     #[test]
     fn devices_may_have_the_same_id() {
         let mut ledger = CommandLedger::new(CLOCK_BOUND);
-        assert_eq!(ledger.admit(&delivery(1, 1, 100), at(1)), Admission::Execute);
+        assert_eq!(ledger.admit(&lamp(1), &delivery(1, 1, 100), at(1)), Admission::Execute);
         let other = CommandDelivery { alias: 5, ..delivery(1, 1, 100) };
-        assert_eq!(ledger.admit(&other, at(1)), Admission::Execute);
+        assert_eq!(ledger.admit(&lamp(2), &other, at(1)), Admission::Execute);
+    }
+
+    #[test]
+    fn a_command_that_comes_again_by_another_stream_is_answered_under_its_devices_new_alias() {
+        let mut ledger = CommandLedger::new(CLOCK_BOUND);
+        assert_eq!(ledger.admit(&lamp(1), &delivery(1, 1, 100), at(1)), Admission::Execute);
+        assert_eq!(ledger.admit(&lamp(1), &delivery(2, 1, 100), at(1)), Admission::Execute);
+        let said = ledger.complete(&lamp(1), 4, "1".to_owned(), CommandOutcome::Succeeded, String::new());
+        // The stream is replaced before the acknowledgement arrives; on the next one another device is number 4.
+        let again = |id: u8| CommandDelivery { alias: 7, ..delivery(id, 1, 100) };
+        let answer = CommandAcknowledgement { alias: 7, ..said };
+        assert_eq!(ledger.admit(&lamp(1), &again(1), at(2)), Admission::Answer(answer));
+        assert_eq!(ledger.admit(&lamp(1), &again(2), at(2)), Admission::Executing);
+        assert_eq!(ledger.admit(&lamp(2), &delivery(1, 1, 100), at(2)), Admission::Execute);
     }
 
     #[test]
     fn without_a_deadline_nothing_is_executed() {
         let mut ledger = CommandLedger::new(CLOCK_BOUND);
         let open = CommandDelivery { deadline: None, ..delivery(1, 1, 0) };
-        assert_eq!(ledger.admit(&open, at(1)), Admission::Refuse(Refusal::NoDeadline));
+        assert_eq!(ledger.admit(&lamp(1), &open, at(1)), Admission::Refuse(Refusal::NoDeadline));
     }
 
     proptest! {
@@ -197,13 +222,13 @@ mod tests {
             for (id, epoch, step, completes) in deliveries {
                 now += step;
                 let deadline = u64::from(id) * 20;
-                let admission = ledger.admit(&delivery(id, epoch, deadline), at(now));
+                let admission = ledger.admit(&lamp(1), &delivery(id, epoch, deadline), at(now));
                 if admission == Admission::Execute {
                     prop_assert!(now <= deadline, "{} was executed at {}", id, now);
                     prop_assert!(epoch >= highest);
                     prop_assert!(executed.insert(id, completes).is_none(), "{} was executed twice", id);
                     if completes {
-                        ledger.complete(4, id.to_string(), CommandOutcome::Succeeded, String::new());
+                        ledger.complete(&lamp(1), 4, id.to_string(), CommandOutcome::Succeeded, String::new());
                     }
                 }
                 highest = highest.max(epoch);

@@ -11,6 +11,7 @@ pub struct ClientConfig {
     /// `host:port` of some nodes' public API, at least one. Any node answers for the whole cluster; more of them let the
     /// client go on when one is down.
     pub endpoints: Vec<String>,
+    /// Replaced at run time by [`Client::renew`](crate::Client::renew): certificates expire.
     pub tls: TlsIdentity,
     /// Time for a whole call with its repetitions (10 s).
     pub deadline: Duration,

@@ -5,7 +5,7 @@
 
 mod choice;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -62,6 +62,9 @@ pub(crate) struct Endpoints {
     /// Filled from the front.
     learned: Vec<OnceLock<Node>>,
     choice: Mutex<Choice>,
+    /// Who the client is now. Held while a node is added and while it is renewed, so that every node gets the latest; taken after
+    /// `choice`.
+    tls: Mutex<TlsIdentity>,
 }
 
 /// A node that an answer named.
@@ -74,21 +77,45 @@ pub(crate) struct Named {
 
 struct Node {
     address: String,
-    endpoint: Endpoint,
     connect_deadline: Duration,
+    transport: Mutex<Transport>,
+}
+
+/// How a node is reached under one TLS identity.
+struct Transport {
+    endpoint: Endpoint,
     channel: Channel,
 }
 
 impl Endpoints {
     /// Makes no connection yet.
     pub(crate) fn new(config: &ClientConfig, first: impl FnOnce(usize) -> usize) -> Result<Self, ConnectError> {
-        let configured = config.endpoints.iter().map(|address| node(address, config)).collect::<Result<Vec<_>, _>>()?;
+        let configured = config.endpoints.iter().map(|address| node(address, config, &config.tls));
+        let configured = configured.collect::<Result<Vec<_>, _>>()?;
         if configured.is_empty() {
             return Err(ConnectError::NoEndpoints);
         }
         let choice = Mutex::new(Choice::new(configured.len(), first(configured.len())));
         let learned = (0..LEARNED_MAX).map(|_| OnceLock::new()).collect();
-        Ok(Self { configured, learned, choice })
+        Ok(Self { configured, learned, choice, tls: Mutex::new(config.tls.clone()) })
+    }
+
+    /// Makes further connections as `tls`; none when it can not be used.
+    pub(crate) fn renew(&self, tls: TlsIdentity, config: &ClientConfig) -> Result<(), ConnectError> {
+        let mut current = self.tls();
+        let known = || self.configured.iter().chain(self.learned.iter().filter_map(OnceLock::get));
+        let transports = known().map(|node| transport(&node.address, config, &tls)).collect::<Result<Vec<_>, _>>()?;
+        for (node, transport) in known().zip(transports) {
+            *node.transport() = transport;
+        }
+        *current = tls;
+        Ok(())
+    }
+
+    /// Who the client is now.
+    pub(crate) fn tls(&self) -> MutexGuard<'_, TlsIdentity> {
+        // Whatever panicked, the identity before is whole.
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The node at `address`, which an answer named; `None`: it is no address, or enough were learned.
@@ -105,7 +132,8 @@ impl Endpoints {
                 }
                 Some(_) => {}
                 None => {
-                    slot.set(node(address, config).ok()?).ok()?;
+                    let tls = self.tls();
+                    slot.set(node(address, config, &tls).ok()?).ok()?;
                     choice.add_learned();
                     return Some(Named { id, is_to_probe: true });
                 }
@@ -148,16 +176,17 @@ impl Endpoints {
 
     /// The shared connection, made on first use and again when it was lost.
     pub(crate) fn channel(&self, id: EndpointId) -> Channel {
-        self.node(id).channel.clone()
+        self.node(id).transport().channel.clone()
     }
 
     /// A connection of its own, made now.
     pub(crate) async fn dial(&self, id: EndpointId) -> Result<Channel, DialError> {
-        let Node { endpoint, connect_deadline, .. } = self.node(id);
+        let node = self.node(id);
+        let (endpoint, connect_deadline) = (node.transport().endpoint.clone(), node.connect_deadline);
         // The transport's own limit does not cover the handshake.
-        match timeout(*connect_deadline, endpoint.connect()).await {
+        match timeout(connect_deadline, endpoint.connect()).await {
             Ok(connected) => Ok(connected?),
-            Err(_elapsed) => Err(DialError::Silent { waited: *connect_deadline }),
+            Err(_elapsed) => Err(DialError::Silent { waited: connect_deadline }),
         }
     }
 
@@ -168,16 +197,27 @@ impl Endpoints {
         }
     }
 
-    fn choice(&self) -> std::sync::MutexGuard<'_, Choice> {
+    fn choice(&self) -> MutexGuard<'_, Choice> {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn node(address: &str, config: &ClientConfig) -> Result<Node, ConnectError> {
+impl Node {
+    fn transport(&self) -> MutexGuard<'_, Transport> {
+        self.transport.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn node(address: &str, config: &ClientConfig, tls: &TlsIdentity) -> Result<Node, ConnectError> {
     let address = address.strip_prefix("https://").unwrap_or(address);
+    let transport = Mutex::new(transport(address, config, tls)?);
+    Ok(Node { address: address.to_owned(), connect_deadline: config.connect_deadline, transport })
+}
+
+fn transport(address: &str, config: &ClientConfig, identity: &TlsIdentity) -> Result<Transport, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("https://{address}"))
         .map_err(|source| ConnectError::InvalidEndpoint { endpoint: address.to_owned(), source })?
-        .tls_config(tls(&config.tls))
+        .tls_config(tls_config(identity))
         .map_err(|source| ConnectError::InvalidTls { source })?
         .connect_timeout(config.connect_deadline)
         .tcp_nodelay(true)
@@ -187,11 +227,10 @@ fn node(address: &str, config: &ClientConfig) -> Result<Node, ConnectError> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let channel = endpoint.connect_lazy();
-    let connect_deadline = config.connect_deadline;
-    Ok(Node { address: address.to_owned(), endpoint, connect_deadline, channel })
+    Ok(Transport { endpoint, channel })
 }
 
-fn tls(identity: &TlsIdentity) -> ClientTlsConfig {
+fn tls_config(identity: &TlsIdentity) -> ClientTlsConfig {
     ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&identity.ca_pem))
         .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem))

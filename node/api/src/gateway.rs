@@ -42,6 +42,9 @@ use crate::v1::{AttachedDevice, Attachment, CommandAcknowledgement, Reading};
 /// Requests between the client and the task of the stream. Readings are bounded by the window as well.
 const REQUESTS_MAX: usize = 64;
 
+/// Each attempt to open a new stream makes another stream, and is the first connection of that one.
+const FIRST_CONNECTION: u64 = 1;
+
 /// Number of a batch on its stream, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchSequence(pub u64);
@@ -131,7 +134,7 @@ impl GatewayStream {
     pub async fn open(client: &Client, options: GatewayOptions) -> Result<(Self, GatewayEvents), ApiError> {
         let mut attempts = Resume::new(client.config().deadline);
         let connection = loop {
-            match Connection::open(client, client.endpoints().pick_for_stream(), "").await {
+            match Connection::open(client, client.endpoints().pick_for_stream(), "", FIRST_CONNECTION).await {
                 Ok(connection) => break connection,
                 Err(error) => sleep(attempts.fail(error, client.entropy())?).await,
             }
@@ -146,6 +149,7 @@ impl GatewayStream {
         let driver = Driver {
             client: client.clone(),
             stream: connection.opened.stream.clone(),
+            connections: FIRST_CONNECTION,
             requests,
             outbox: EventOutbox::new(events_tx),
             totals: totals_tx,
@@ -178,6 +182,8 @@ impl GatewayStream {
     /// Waits while a shard has no leader. Dropping the future does not withdraw the attachment.
     pub async fn attach(&self, devices: Vec<Attachment>) -> Result<Vec<AttachedDevice>, SendError> {
         self.aliases().claim(&devices)?;
+        // The task alone knows when one is asked for first.
+        let devices: Vec<_> = devices.into_iter().map(|device| Attachment { first: false, ..device }).collect();
         let mut attached = Vec::with_capacity(devices.len());
         for devices in devices.chunks(ATTACH_DEVICES_MAX) {
             let (reply, answer) = oneshot::channel();

@@ -33,7 +33,7 @@
 //!
 //! let (stream, events) = GatewayStream::open(&client, GatewayOptions::default()).await?;
 //! drop(events); // The totals are enough here.
-//! stream.attach(vec![Attachment { alias: 0, device: lamp.into() }]).await?;
+//! stream.attach(vec![Attachment { device: lamp.into(), ..Attachment::default() }]).await?;
 //! let value = Some(reading::Value::Number(80.0));
 //! stream.send(vec![Reading { alias: 0, attribute: 1, observed_us: now_us, value }]).await?;
 //! let totals = stream.close(Duration::from_secs(10)).await;

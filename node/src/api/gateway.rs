@@ -25,7 +25,7 @@ mod stream_tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvarter_actors::{City, Criticality};
+use kvarter_actors::{City, ConnectionNumber, Criticality};
 use kvarter_api::v1::device_gateway_server::DeviceGateway;
 use kvarter_api::v1::{self, ConnectRequest, ConnectResponse, OpenStream, connect_request};
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::connection::Connection;
 use self::in_time::InTime;
 use self::registry::{ClaimError, StreamRegistry};
+use self::stream::StreamIdentity;
 use self::ticket::StreamTicket;
 use crate::api::outlet::{OutletStream, outlet};
 use crate::api::{Lifetime, caller, status};
@@ -114,13 +115,15 @@ async fn serve(
     } else {
         StreamTicket::draw(city.cluster().ports())
     };
-    let claim = match registry.claim(ticket.id, &client).await {
+    let connection = city.counted(ConnectionNumber(open.connection));
+    let claim = match registry.claim(ticket.id, &client, connection).await {
         Ok(claim) => claim,
         Err(ClaimError::Superseded { .. }) => return Some(status::superseded()),
         Err(error @ ClaimError::Forbidden { .. }) => return Some(status::forbidden(error.to_string())),
     };
     tracing::debug!(stream = %ticket.id, client, is_resumed, "stream opened");
-    let connection = Connection::new(city, ticket, client, is_resumed, criticality, requests, responses);
+    let identity = StreamIdentity::new(ticket, client, city.cluster().node(), connection);
+    let connection = Connection::new(city, ticket, identity, is_resumed, criticality, requests, responses);
     let status = connection.run(&claim, &lifetime.drain, &lifetime.stop).await;
     tracing::debug!(stream = %ticket.id, status = status.as_ref().map(Status::message), "stream ended");
     status

@@ -39,6 +39,7 @@ pub(crate) fn of_failure(failure: &Failure) -> Status {
         FailureReason::Limit => (Code::FailedPrecondition, ErrorReason::Limit),
         FailureReason::Gone => (Code::OutOfRange, ErrorReason::Gone),
         FailureReason::Defect => (Code::Internal, ErrorReason::Defect),
+        FailureReason::Superseded => (Code::Aborted, ErrorReason::Superseded),
     };
     let mut details = details(public);
     if matches!(reason, FailureReason::Overloaded | FailureReason::DiskFull) {

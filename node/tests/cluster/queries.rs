@@ -44,7 +44,7 @@ async fn lamps(client: &Client) -> (GatewayStream, GatewayEvents) {
     let kind = client.kind(KIND).await.expect("a built-in kind");
     let attribute = kind.attributes.iter().find(|attribute| attribute.name == LEVEL).unwrap().number;
     let (stream, events) = GatewayStream::open(client, GatewayOptions::default()).await.expect("a stream");
-    let attachments = (0..LAMPS).map(|alias| Attachment { alias, device: lamp(alias).to_string() });
+    let attachments = (0..LAMPS).map(|alias| Attachment { alias, device: lamp(alias).to_string(), first: false });
     stream.attach(attachments.collect()).await.expect("attached");
     let observed_us = Ports::system().clock.now().0;
     let reading = |alias: u32| {

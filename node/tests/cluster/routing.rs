@@ -80,7 +80,7 @@ async fn a_gateway_stream_moves_to_the_node_that_leads_its_devices() {
     let mut streams = Vec::new();
     for _ in NODES {
         let (stream, events) = GatewayStream::open(fleet.client(), GatewayOptions::default()).await.expect("opened");
-        stream.attach(vec![Attachment { alias: 0, device: device.to_string() }]).await.expect("attached");
+        stream.attach(vec![Attachment { alias: 0, device: device.to_string(), first: false }]).await.expect("attached");
         streams.push((stream, events));
     }
     while moved < NODES.len() - 1 {

@@ -42,7 +42,8 @@ impl Sensors {
         let attribute = kind.attributes.iter().find(|attribute| attribute.name == ATTRIBUTE).unwrap().number;
         // Nobody reads the events: the totals tell what matters here.
         let (stream, _) = GatewayStream::open(client, GatewayOptions::default()).await.expect("a stream");
-        let attachments = (0..).zip(&devices).map(|(alias, name)| Attachment { alias, device: name.to_string() });
+        let attachments =
+            (0..).zip(&devices).map(|(alias, name)| Attachment { alias, device: name.to_string(), first: false });
         let attached = stream.attach(attachments.collect()).await.expect("attached");
         assert!(attached.iter().all(|device| device.error.is_empty()), "{attached:?}");
         let first_observed_us = Ports::system().clock.now().0 - AGE_US;

@@ -31,7 +31,7 @@ async fn a_callers_trace_reaches_the_device_that_acknowledges_its_command() {
     let lamp = Device { name: LAMP.to_owned(), kind: "luminaire".to_owned(), ..Device::default() };
     fleet.client().register(vec![lamp]).await.expect("registered");
     let (stream, mut events) = GatewayStream::open(fleet.client(), GatewayOptions::default()).await.expect("a stream");
-    stream.attach(vec![Attachment { alias: 0, device: LAMP.to_owned() }]).await.expect("attached");
+    stream.attach(vec![Attachment { alias: 0, device: LAMP.to_owned(), first: false }]).await.expect("attached");
 
     let mut commands = CommandServiceClient::new(channel(&fleet).await);
     let level = Value { kind: Some(value::Kind::Number(40.0)) };

@@ -90,7 +90,7 @@ impl Commands {
             let client = client.clone();
             async move { client.issue_command(request).await.is_ok() }
         };
-        let obeying = obey(&stream, &mut events, &deliveries, start);
+        let obeying = obey(&valves, (&stream, &mut events), &deliveries, start);
         let issuing = async {
             let accepted = calls::run((schedule, commands_per_s), start, &stop, issue).await;
             let mut delivered = deliveries.delivered.subscribe();
@@ -120,20 +120,21 @@ fn order(valve: &DeviceName, id: String) -> v1::IssueCommandRequest {
     }
 }
 
-/// Lets the valves obey. Never returns: a stream that has ended delivers nothing more.
+/// Lets the valves obey, which are attached in their order. Never returns: a stream that has ended delivers nothing more.
 async fn obey(
-    stream: &GatewayStream,
-    events: &mut GatewayEvents,
+    valves: &[DeviceName],
+    (stream, events): (&GatewayStream, &mut GatewayEvents),
     deliveries: &Deliveries,
     start: Instant,
 ) -> Infallible {
     let mut ledger = CommandLedger::new(CLOCK_BOUND);
     while let Some(event) = events.next().await {
         let GatewayEvent::Command(delivery) = event else { continue };
-        let acknowledgement = match ledger.admit(&delivery, SystemTime::from(wall_clock())) {
+        let Some(valve) = usize::try_from(delivery.alias).ok().and_then(|alias| valves.get(alias)) else { continue };
+        let acknowledgement = match ledger.admit(valve, &delivery, SystemTime::from(wall_clock())) {
             Admission::Execute => {
                 deliveries.arrived(&delivery.id, start.elapsed());
-                ledger.complete(delivery.alias, delivery.id, v1::CommandOutcome::Succeeded, String::new())
+                ledger.complete(valve, delivery.alias, delivery.id, v1::CommandOutcome::Succeeded, String::new())
             }
             Admission::Answer(acknowledgement) => acknowledgement,
             Admission::Executing | Admission::Refuse(_) => continue,

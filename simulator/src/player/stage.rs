@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use kvarter_api::{Admission, BatchAcknowledgement, GatewayEvent, GatewayStream, StreamTotals, v1};
+use kvarter_api::{Admission, BatchAcknowledgement, DeviceName, GatewayEvent, GatewayStream, StreamTotals, v1};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -223,8 +223,9 @@ impl Stage {
     }
 
     fn obey_command(&mut self, lane: usize, delivery: v1::CommandDelivery) {
+        let Some(device) = self.device_name(lane, delivery.alias) else { return };
         self.ordered_at = Instant::now();
-        match self.lanes[lane].commands.admit(&delivery, SystemTime::from(wall_clock())) {
+        match self.lanes[lane].commands.admit(&device, &delivery, SystemTime::from(wall_clock())) {
             Admission::Execute => self.carry_out(lane, delivery),
             Admission::Answer(acknowledgement) => self.lanes[lane].outbox.acknowledge(acknowledgement),
             Admission::Executing => {}
@@ -263,8 +264,9 @@ impl Stage {
     }
 
     fn answer(&mut self, lane: usize, delivery: v1::CommandDelivery, outcome: v1::CommandOutcome, detail: String) {
+        let Some(device) = self.device_name(lane, delivery.alias) else { return };
         let lane = &mut self.lanes[lane];
-        let acknowledgement = lane.commands.complete(delivery.alias, delivery.id, outcome, detail);
+        let acknowledgement = lane.commands.complete(&device, delivery.alias, delivery.id, outcome, detail);
         lane.outbox.acknowledge(acknowledgement);
     }
 
@@ -305,6 +307,12 @@ impl Stage {
                 }
             }
         }
+    }
+
+    /// The name of the device behind `alias`; none when there is no such device.
+    fn device_name(&self, lane: usize, alias: u32) -> Option<DeviceName> {
+        let device = self.seating.device(lane, alias).filter(|device| device.0 < self.world.device_count())?;
+        self.world.device(device).name.parse().ok()
     }
 
     /// Lets the device behind `alias` do something, and takes what it reports; `unknown` when there is no such device.

@@ -309,7 +309,7 @@ impl Connection {
     async fn attach(&mut self, attach: v1::AttachDevices) -> Result<(), Gone> {
         let mut attached = Vec::new();
         let mut ordered = None;
-        for v1::Attachment { alias, device } in attach.devices {
+        for v1::Attachment { alias, device, .. } in attach.devices {
             attached.push(v1::AttachedDevice { alias, shard: shard(alias), error: String::new() });
             if let Some((_, delivery)) = self.city.order.as_ref().filter(|(name, _)| *name == device) {
                 ordered = Some(v1::CommandDelivery { alias, shard: shard(alias), ..delivery.clone() });

@@ -27,6 +27,7 @@ enum Op {
         stream: u8,
         client: &'static str,
         node: u64,
+        connection: u64,
     },
     Attach {
         stream: u8,
@@ -41,6 +42,7 @@ enum Op {
     Close {
         stream: u8,
         node: u64,
+        connection: u64,
     },
     Patch {
         name: u8,
@@ -124,10 +126,12 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         2 => (0u8..8, kind, 0..2).prop_map(|(name, kind, latitude_e7)| Op::Register { name, kind, latitude_e7 }),
         1 => (0u8..8).prop_map(|name| Op::Retire { name }),
-        3 => (0u8..3, client, 1u64..3).prop_map(|(stream, client, node)| Op::Open { stream, client, node }),
+        3 => (0u8..3, client, 1u64..3, 0u64..5)
+            .prop_map(|(stream, client, node, connection)| Op::Open { stream, client, node, connection }),
         2 => (0u8..3, vec(0u8..8, 0..4)).prop_map(|(stream, names)| Op::Attach { stream, names }),
         8 => (0u8..3, slip, vec(row(), 0..12)).prop_map(|(stream, slip, rows)| Op::Submit { stream, slip, rows }),
-        1 => (0u8..3, 1u64..3).prop_map(|(stream, node)| Op::Close { stream, node }),
+        1 => (0u8..3, 1u64..3, 0u64..5)
+            .prop_map(|(stream, node, connection)| Op::Close { stream, node, connection }),
         2 => (0u8..8, -1i64..5, proptest::option::of(0u64..9))
             .prop_map(|(name, level, if_version)| Op::Patch { name, level, if_version }),
         4 => (0u8..8, 0u8..30, -1.0..101.0, select(&[0, 1_000, 2_000, 9][..]))
@@ -155,7 +159,12 @@ fn act(op: &Op, state: &ShardState) -> Act {
             Request::RegisterDevices(message::RegisterDevices { devices })
         }
         Op::Retire { name: number } => Request::RetireDevice(message::RetireDevice { name: name(*number) }),
-        Op::Open { stream, client, node } => open(u128::from(*stream), client, *node),
+        Op::Open { stream, client, node, connection } => {
+            let Request::OpenStream(open) = open(u128::from(*stream), client, *node) else {
+                unreachable!("an opening")
+            };
+            Request::OpenStream(message::OpenStream { connection: *connection, ..open })
+        }
         Op::Attach { stream, names } => {
             let names: Vec<_> = names.iter().map(|number| name(*number)).collect();
             attach(u128::from(*stream), &names.iter().map(String::as_str).collect::<Vec<_>>())
@@ -171,9 +180,9 @@ fn act(op: &Op, state: &ShardState) -> Act {
             let rows: Vec<_> = rows.iter().map(row_ref).collect();
             submit(stream, previous, previous + u64::from(*slip < 3), &rows)
         }
-        Op::Close { stream, node } => {
+        Op::Close { stream, node, connection } => {
             let stream = StreamId(u128::from(*stream)).to_message();
-            Request::CloseStream(message::CloseStream { stream, node: *node })
+            Request::CloseStream(message::CloseStream { stream, node: *node, connection: *connection })
         }
         Op::Patch { name: number, level, if_version } => {
             let current = state.device_named(&name(*number)).map_or(0, |twin| twin.version());

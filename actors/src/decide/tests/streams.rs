@@ -1,5 +1,8 @@
 //! Streams: who may resume them, what they accepted, when they expire.
 
+use proptest::collection::vec;
+use proptest::prelude::{any, prop_assert_eq, proptest};
+
 use super::*;
 use crate::decide::streams::{CLOSED_MIN_US, REFRESH_PART};
 
@@ -8,6 +11,23 @@ fn totals_of(reply: &Reply) -> message::StreamTotals {
         Reply::StreamOpened(totals) => *totals,
         other => panic!("{other:?}"),
     }
+}
+
+/// Connections say the number of a client that counts them; 0: of one that does not.
+fn open_by(stream: u128, node: u64, connection: u64) -> Request {
+    let Request::OpenStream(open) = open(stream, "gateway", node) else { panic!("not an opening") };
+    Request::OpenStream(message::OpenStream { connection, ..open })
+}
+
+fn close_by(stream: u128, node: u64, connection: u64) -> Request {
+    let stream = StreamId(stream).to_message();
+    Request::CloseStream(message::CloseStream { stream, node, connection })
+}
+
+/// Where stream 1 is open, by node and connection.
+fn place(shard: &Shard) -> Option<(u64, u64)> {
+    let stream = shard.state.stream(StreamId(1)).filter(|stream| stream.is_open)?;
+    Some((stream.node.0, stream.connection.0))
 }
 
 fn expire(shard: &mut Shard) {
@@ -39,11 +59,91 @@ fn a_stream_is_resumed_on_another_node_by_its_client_alone() {
     assert_eq!(totals_of(&shard.ask(open(1, "gateway", 2))).stored, 1);
     assert_eq!(shard.state.stream(StreamId(1)).unwrap().node, NodeId(2));
     // The connection that the stream left ends late.
-    let close = message::CloseStream { stream: StreamId(1).to_message(), node: 1 };
+    let close = message::CloseStream { stream: StreamId(1).to_message(), node: 1, connection: 0 };
     shard.ask(Request::CloseStream(close.clone()));
     assert!(shard.facts.facts.is_empty());
     shard.ask(Request::CloseStream(message::CloseStream { node: 2, ..close }));
     assert!(!shard.state.stream(StreamId(1)).unwrap().is_open);
+}
+
+#[test]
+fn the_end_of_an_older_connection_on_the_same_node_closes_nothing() {
+    let mut shard = Shard::with_lamps(1);
+    shard.ask(open_by(1, 1, 1));
+    // They overtook each other on their way.
+    shard.ask(open_by(1, 1, 2));
+    shard.ask(close_by(1, 1, 1));
+    assert!(shard.facts.facts.is_empty());
+    assert_eq!(place(&shard), Some((1, 2)));
+    shard.ask(close_by(1, 1, 2));
+    assert_eq!(place(&shard), None);
+}
+
+#[test]
+fn an_older_connection_does_not_take_a_stream_back_to_its_node() {
+    let mut shard = Shard::with_lamps(1);
+    shard.ask(open_by(1, 2, 2));
+    assert_eq!(shard.refusal(open_by(1, 1, 1)).reason(), FailureReason::Superseded);
+    assert_eq!(place(&shard), Some((2, 2)));
+}
+
+#[test]
+fn an_opening_behind_the_end_of_its_connection_comes_too_late() {
+    let mut shard = Shard::with_lamps(1);
+    shard.ask(open_by(1, 1, 1));
+    shard.ask(close_by(1, 2, 2));
+    assert_eq!(place(&shard), None, "the later connection had taken the place of the first");
+    assert_eq!(shard.refusal(open_by(1, 2, 2)).reason(), FailureReason::Superseded);
+    shard.ask(open_by(1, 1, 3));
+    assert_eq!(place(&shard), Some((1, 3)));
+}
+
+#[test]
+fn a_client_that_does_not_count_its_connections_is_where_it_was_heard_last() {
+    let mut shard = Shard::with_lamps(1);
+    shard.ask(open_by(1, 1, 7));
+    shard.ask(open_by(1, 2, 0));
+    assert_eq!(place(&shard), Some((2, 0)));
+    shard.ask(close_by(1, 1, 0));
+    assert_eq!(place(&shard), Some((2, 0)), "of another node");
+    shard.ask(close_by(1, 2, 0));
+    assert_eq!(place(&shard), None);
+    shard.ask(open_by(1, 1, 0));
+    assert_eq!(place(&shard), Some((1, 0)));
+}
+
+proptest! {
+    /// Each connection opens, perhaps more than once, and ends; whatever arrives, in whatever order, as often as it likes.
+    #[test]
+    fn a_stream_is_where_its_latest_connection_is_however_requests_overtake_each_other(
+        arrivals in vec((1_u64..6, any::<bool>()), 0..40),
+        is_over in any::<bool>(),
+    ) {
+        let mut shard = Shard::with_lamps(1);
+        let latest = 6;
+        let node = |connection: u64| 1 + connection % 2;
+        shard.ask(open_by(1, node(1), 1));
+        let middle = arrivals.len() / 2;
+        for (arrived, (connection, opens)) in arrivals.into_iter().enumerate() {
+            if arrived == middle {
+                shard.ask(open_by(1, node(latest), latest));
+            }
+            let before = place(&shard);
+            let ask: fn(u128, u64, u64) -> Request = if opens { open_by } else { close_by };
+            let request = ask(1, node(connection), connection);
+            shard.ask(request);
+            if arrived >= middle {
+                prop_assert_eq!(before, place(&shard));
+            }
+        }
+        shard.ask(open_by(1, node(latest), latest));
+        prop_assert_eq!(place(&shard), Some((node(latest), latest)));
+        if is_over {
+            shard.ask(close_by(1, node(latest), latest));
+            prop_assert_eq!(place(&shard), None);
+            prop_assert_eq!(shard.refusal(open_by(1, node(latest), latest)).reason(), FailureReason::Superseded);
+        }
+    }
 }
 
 #[test]
@@ -84,8 +184,30 @@ fn an_expired_stream_is_not_mistaken_for_a_new_one() {
         client: "gateway".into(),
         node: 1,
         issued_us: NOW_US + 1,
+        connection: 0,
+        unused: false,
     };
     assert_eq!(totals_of(&shard.ask(Request::OpenStream(later))), message::StreamTotals::default());
+}
+
+#[test]
+fn a_stream_that_never_was_in_a_shard_did_not_expire_there_with_a_younger_one() {
+    let mut shard = Shard::with_lamps(1);
+    expire(&mut shard);
+    let older = message::OpenStream {
+        stream: StreamId(2).to_message(),
+        client: "gateway".into(),
+        node: 1,
+        issued_us: NOW_US - 1,
+        connection: 1,
+        unused: false,
+    };
+    assert_eq!(shard.refusal(Request::OpenStream(older.clone())).reason(), FailureReason::StreamExpired);
+    let unused = message::OpenStream { unused: true, ..older.clone() };
+    assert_eq!(totals_of(&shard.ask(Request::OpenStream(unused))), message::StreamTotals::default());
+    // From then on it expires like any other.
+    expire(&mut shard);
+    assert_eq!(shard.refusal(Request::OpenStream(older)).reason(), FailureReason::StreamExpired);
 }
 
 #[test]
@@ -94,14 +216,22 @@ fn a_ticket_of_1970_has_expired_also_where_no_stream_ever_did() {
     assert_eq!(shard.state.streams_expired_us(), 0);
     for issued_us in [1, 60 * 1_000_000] {
         let stream = StreamId(9).to_message();
-        let ancient = message::OpenStream { stream, client: "gateway".into(), node: 1, issued_us };
+        let ancient =
+            message::OpenStream { stream, client: "gateway".into(), node: 1, issued_us, connection: 0, unused: false };
         assert_eq!(shard.refusal(Request::OpenStream(ancient)).reason(), FailureReason::StreamExpired, "{issued_us}");
     }
 }
 
 fn open_issued(stream: u128, issued_us: i64) -> Request {
     let stream = StreamId(stream).to_message();
-    Request::OpenStream(message::OpenStream { stream, client: "gateway".into(), node: 1, issued_us })
+    Request::OpenStream(message::OpenStream {
+        stream,
+        client: "gateway".into(),
+        node: 1,
+        issued_us,
+        connection: 0,
+        unused: false,
+    })
 }
 
 #[test]
@@ -126,6 +256,7 @@ fn a_shard_that_was_closed_by_a_ticket_from_the_future_is_open_again() {
         client: "gateway".into(),
         node: 1,
         issued_us: i64::MAX,
+        connection: 0,
     };
     shard.commit(|decider| decider.push(fact::Fact::StreamOpened(opened)));
     expire(&mut shard);
@@ -179,8 +310,7 @@ fn a_shard_keeps_a_bounded_number_of_streams() {
 fn at_the_limit_the_closed_stream_that_was_used_longest_ago_makes_room() {
     let mut shard = Shard::with_lamps(1);
     shard.limits.streams_max = 3;
-    let close =
-        |stream: u128| Request::CloseStream(message::CloseStream { stream: StreamId(stream).to_message(), node: 1 });
+    let close = |stream: u128| close_by(stream, 1, 0);
     for stream in [2, 3] {
         shard.now.0 += 1;
         shard.ask(open_issued(stream, NOW_US + 1));

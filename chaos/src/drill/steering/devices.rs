@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use kvarter_api::v1::{CommandAcknowledgement, CommandDelivery, CommandOutcome, DesiredState, Reading, reading, value};
 use kvarter_api::{
-    Admission, ApiError, Client, CommandLedger, GatewayEvent, GatewayEvents, GatewayOptions, GatewayStream, SendError,
+    Admission, ApiError, Client, CommandLedger, DeviceName, GatewayEvent, GatewayEvents, GatewayOptions, GatewayStream,
+    SendError,
 };
 use kvarter_simulator::{open_attached, wall_clock};
 use tokio::time::{Instant, sleep_until};
@@ -27,7 +28,7 @@ pub(super) struct Devices {
     stream: GatewayStream,
     events: GatewayEvents,
     /// By alias.
-    names: Vec<String>,
+    names: Vec<DeviceName>,
     ledger: CommandLedger,
     deliveries: Vec<DeliveredCommand>,
     /// Counts connections of the stream.
@@ -47,6 +48,7 @@ impl Devices {
     /// `held_up_max`: how long the drill's fault may hold up what is on its way to a device.
     pub(super) async fn attach(client: &Client, names: Vec<String>, held_up_max: Duration) -> Result<Self, DrillError> {
         let (stream, events, _shards) = open_attached(client, GatewayOptions::default(), &names).await?;
+        let names = names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
         let ledger = CommandLedger::new(Duration::from_micros(CLOCK_BOUND_US.unsigned_abs()));
         let (deliveries, answers) = (Vec::new(), BTreeMap::new());
         Ok(Self { stream, events, names, ledger, deliveries, connection: 0, held_up_max, executed: 0, answers })
@@ -84,15 +86,15 @@ impl Devices {
 
     async fn obey(&mut self, delivery: &CommandDelivery) -> Result<(), SendError> {
         let now = SystemTime::from(wall_clock());
-        let admission = self.ledger.admit(delivery, now);
-        let deed = (admission == Admission::Execute).then(|| {
+        let CommandDelivery { alias, id, shard, epoch, deadline, .. } = delivery;
+        let device = usize::try_from(*alias).ok().and_then(|alias| self.names.get(alias));
+        let admission = device.map(|device| self.ledger.admit(device, delivery, now));
+        let deed = (admission == Some(Admission::Execute)).then(|| {
             self.executed += 1;
             if self.executed.is_multiple_of(FAILS_EVERY) { Deed::Failed } else { Deed::Done }
         });
-        let CommandDelivery { alias, id, shard, epoch, deadline, .. } = delivery;
-        let device = usize::try_from(*alias).ok().and_then(|alias| self.names.get(alias));
         self.deliveries.push(DeliveredCommand {
-            name: format!("{}/commands/{id}", device.map_or("nobody", String::as_str)),
+            name: format!("{}/commands/{id}", device.map_or("nobody", DeviceName::as_str)),
             connection: self.connection,
             shard: *shard,
             epoch: *epoch,
@@ -101,15 +103,15 @@ impl Devices {
             held_up_max_us: i64::try_from(self.held_up_max.as_micros()).unwrap_or(i64::MAX / 2),
             deed,
         });
-        if let Admission::Answer(acknowledgement) = admission {
+        if let Some(Admission::Answer(acknowledgement)) = admission {
             return self.stream.acknowledge(acknowledgement).await;
         }
-        if let Some(deed) = deed {
+        if let Some((device, deed)) = device.zip(deed) {
             let (outcome, detail) = match deed {
                 Deed::Done => (CommandOutcome::Succeeded, ""),
                 Deed::Failed => (CommandOutcome::Failed, "the valve is stuck"),
             };
-            let answer = self.ledger.complete(*alias, id.clone(), outcome, detail.to_owned());
+            let answer = self.ledger.complete(device, *alias, id.clone(), outcome, detail.to_owned());
             if !self.executed.is_multiple_of(FORGETS_EVERY) {
                 let steps = u32::try_from(self.executed % ANSWER_DELAY_STEPS).unwrap_or(0);
                 self.answers.insert((Instant::now() + ANSWER_DELAY_STEP * steps, self.executed), answer);

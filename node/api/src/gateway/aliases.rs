@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     fn attachments(aliases: &[u32]) -> Vec<Attachment> {
-        aliases.iter().map(|&alias| Attachment { alias, device: String::new() }).collect()
+        aliases.iter().map(|&alias| Attachment { alias, ..Attachment::default() }).collect()
     }
 
     #[test]

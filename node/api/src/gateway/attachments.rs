@@ -48,7 +48,7 @@ pub(crate) struct UnexpectedAnswer {
 impl Attachments {
     /// Adds devices that are asked for on this connection.
     pub(crate) fn request(&mut self, devices: Vec<Attachment>, reply: AttachReply) {
-        for Attachment { alias, device } in &devices {
+        for Attachment { alias, device, .. } in &devices {
             self.devices.insert(*alias, device.clone());
             self.refused.remove(alias);
         }
@@ -75,14 +75,15 @@ impl Attachments {
     }
 
     /// The connection was lost: all requests that the next one begins with, in order. Devices whose first answer is open
-    /// are asked for again in the requests that they were in.
+    /// are asked for again in the requests that they were in. None is a first time: nobody knows what became of those before.
     pub(crate) fn resume(&mut self) -> Vec<Vec<Attachment>> {
         let open: Vec<_> = self.waiting.drain(..).filter(|waiting| waiting.reply.is_some()).collect();
         let mut devices = self.devices.clone();
         for attachment in open.iter().flat_map(|waiting| &waiting.devices) {
             devices.remove(&attachment.alias);
         }
-        let devices: Vec<_> = devices.into_iter().map(|(alias, device)| Attachment { alias, device }).collect();
+        let devices: Vec<_> =
+            devices.into_iter().map(|(alias, device)| Attachment { alias, device, first: false }).collect();
         for chunk in devices.chunks(ATTACH_DEVICES_MAX) {
             self.waiting.push_back(Waiting { devices: chunk.to_vec(), reply: None });
         }
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     fn attachment(alias: u32) -> Attachment {
-        Attachment { alias, device: format!("districts/d/devices/x{alias}") }
+        Attachment { alias, device: format!("districts/d/devices/x{alias}"), first: false }
     }
 
     fn answer(devices: &[(u32, u32, &str)]) -> DevicesAttached {

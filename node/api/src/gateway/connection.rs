@@ -33,10 +33,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a stream at the node `id`, or resumes it when `stream` is not empty.
-    pub(super) async fn open(client: &Client, id: EndpointId, stream: &str) -> Result<Self, ApiError> {
+    /// Opens a stream at the node `id`, or resumes it when `stream` is not empty, on its connection numbered `number`: above all
+    /// before it, also those that failed.
+    pub(super) async fn open(client: &Client, id: EndpointId, stream: &str, number: u64) -> Result<Self, ApiError> {
         let patience = client.config().attempt_deadline;
-        let opened = match timeout(patience, Self::open_at(client, id, stream)).await {
+        let opened = match timeout(patience, Self::open_at(client, id, stream, number)).await {
             Ok(opened) => opened,
             Err(_elapsed) => Err(client.silent(id, patience)),
         };
@@ -47,7 +48,7 @@ impl Connection {
         opened
     }
 
-    async fn open_at(client: &Client, id: EndpointId, stream: &str) -> Result<Self, ApiError> {
+    async fn open_at(client: &Client, id: EndpointId, stream: &str, number: u64) -> Result<Self, ApiError> {
         let address = client.endpoints().address(id);
         let unreachable = |error: &dyn Error| ApiError::NotApplied {
             reason: None,
@@ -58,7 +59,8 @@ impl Connection {
         let mut grpc = Grpc::new(channel);
         grpc.ready().await.map_err(|error| unreachable(&error))?;
         let (to_node, frames) = mpsc::channel(FRAMES_MAX);
-        to_node.try_send(Frame::open(stream.to_owned(), client.config().criticality)).expect("a new channel has room");
+        let opening = Frame::open(stream.to_owned(), number, client.config().criticality);
+        to_node.try_send(opening).expect("a new channel has room");
         let request = Request::new(ReceiverStream::new(frames));
         let response = grpc.streaming(request, PathAndQuery::from_static(CONNECT), FrameCodec).await?;
         let mut from_node = response.into_inner();

@@ -59,6 +59,8 @@ pub(super) enum End {
 pub(super) struct Driver {
     pub(super) client: Client,
     pub(super) stream: String,
+    /// Connections of the stream that were begun.
+    pub(super) connections: u64,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) outbox: EventOutbox,
     pub(super) totals: watch::Sender<StreamTotals>,
@@ -140,7 +142,8 @@ impl Driver {
 
     /// Resumes the stream at the node `id`.
     async fn open(&mut self, id: EndpointId) -> Result<Connection, ApiError> {
-        let opening = Connection::open(&self.client, id, &self.stream);
+        self.connections += 1;
+        let opening = Connection::open(&self.client, id, &self.stream, self.connections);
         let connection = self.outbox.flush_during(opening).await?;
         self.begin_again(&connection);
         Ok(connection)

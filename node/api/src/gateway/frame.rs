@@ -21,9 +21,9 @@ const WRITE_BYTES: usize = 64 * 1024;
 pub(crate) struct Frame(Bytes);
 
 impl Frame {
-    /// `stream` empty: a new one.
-    pub(crate) fn open(stream: String, criticality: Criticality) -> Self {
-        Self::encode(Request::Open(OpenStream { stream, criticality: criticality.into() }))
+    /// `stream` empty: a new one; `connection` counts its connections.
+    pub(crate) fn open(stream: String, connection: u64, criticality: Criticality) -> Self {
+        Self::encode(Request::Open(OpenStream { stream, criticality: criticality.into(), connection }))
     }
 
     pub(crate) fn attach(devices: Vec<Attachment>) -> Self {

@@ -14,7 +14,7 @@ use super::window::InvalidAcknowledgement;
 use crate::endpoints::EndpointId;
 use crate::error::ApiError;
 use crate::v1::connect_response::Message;
-use crate::v1::{ConnectResponse, ReadingsAcknowledged};
+use crate::v1::{Attachment, ConnectResponse, ReadingsAcknowledged};
 
 /// Time that a node has for the acknowledgements that are open when the stream moves, or the client closes it.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -139,7 +139,8 @@ impl Driver {
                 self.totals.send_replace(self.window.totals());
             }
             Some(Request::Attach { devices, reply }) => {
-                self.urgent.push_back(Frame::attach(devices.clone()));
+                let asked = devices.iter().map(|device| Attachment { first: true, ..device.clone() });
+                self.urgent.push_back(Frame::attach(asked.collect()));
                 self.attachments.request(devices, reply);
             }
             Some(Request::Acknowledge(acknowledgement)) => {

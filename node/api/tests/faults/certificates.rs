@@ -1,4 +1,4 @@
-//! One authority with a node's and a client's certificate, made anew for each test.
+//! One authority with a node's certificate and two of a client, made anew for each test.
 
 use kvarter_api::TlsIdentity;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
@@ -10,6 +10,7 @@ pub(crate) struct Certificates {
     ca_pem: String,
     node: (String, String),
     client: (String, String),
+    renewed: (String, String),
 }
 
 impl Certificates {
@@ -25,14 +26,28 @@ impl Certificates {
             let certificate = parameters.signed_by(&key, &authority).expect("signed");
             (certificate.pem(), key.serialize_pem())
         };
-        Self { ca_pem: authority.pem(), node: issue("node:1"), client: issue("client:test") }
+        Self {
+            ca_pem: authority.pem(),
+            node: issue("node:1"),
+            client: issue("client:test"),
+            renewed: issue("client:test"),
+        }
     }
 
     pub(crate) fn client(&self) -> TlsIdentity {
+        self.identity(&self.client)
+    }
+
+    /// The same client with its next certificate.
+    pub(crate) fn renewed(&self) -> TlsIdentity {
+        self.identity(&self.renewed)
+    }
+
+    fn identity(&self, (certificate, key): &(String, String)) -> TlsIdentity {
         TlsIdentity {
             ca_pem: self.ca_pem.clone().into_bytes(),
-            certificate_pem: self.client.0.clone().into_bytes(),
-            key_pem: self.client.1.clone().into_bytes(),
+            certificate_pem: certificate.clone().into_bytes(),
+            key_pem: key.clone().into_bytes(),
             domain: DOMAIN.to_owned(),
         }
     }

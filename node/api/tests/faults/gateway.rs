@@ -17,7 +17,9 @@ use crate::node::Nodes;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn attachments(count: u32) -> Vec<Attachment> {
-    (0..count).map(|alias| Attachment { alias, device: format!("districts/d/devices/x{alias}") }).collect()
+    (0..count)
+        .map(|alias| Attachment { alias, device: format!("districts/d/devices/x{alias}"), first: false })
+        .collect()
 }
 
 fn readings(count: u32) -> Vec<Reading> {

@@ -8,7 +8,8 @@ use kvarter_api::v1::connect_response::Message as Response;
 use kvarter_api::v1::device_gateway_server::{DeviceGateway, DeviceGatewayServer};
 use kvarter_api::v1::{
     AttachDevices, AttachedDevice, CommandAcknowledgement, ConnectRequest, ConnectResponse, DevicesAttached,
-    LeaderElsewhere, ReadingBatch, ReadingOutcome, ReadingTotals, ReadingsAcknowledged, StreamMoving, StreamOpened,
+    LeaderElsewhere, OpenStream, ReadingBatch, ReadingOutcome, ReadingTotals, ReadingsAcknowledged, StreamMoving,
+    StreamOpened,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -44,6 +45,11 @@ pub(crate) struct Shards {
     pub(crate) totals: BTreeMap<u32, ReadingTotals>,
     pub(crate) acknowledgements: Vec<CommandAcknowledgement>,
     pub(crate) connections: usize,
+    /// The client's number of each connection, and the certificate that it was made with, DER.
+    pub(crate) openings: Vec<(u64, Vec<u8>)>,
+    /// Aliases that were asked for, and those that were so for the first time, as the client says.
+    asked: BTreeSet<u32>,
+    pub(crate) asked_first: BTreeSet<u32>,
     fates: Vec<Fate>,
     /// Of its nodes, and before them of one that does not exist.
     endpoints: Vec<String>,
@@ -111,6 +117,7 @@ impl DeviceGateway for Gateway {
             aliases: BTreeSet::new(),
             answers: 0,
             is_moving: false,
+            certificate: certificate(&request),
         };
         self.tasks.lock().expect("no test panicked").spawn(connection.run(request.into_inner()));
         Ok(tonic::Response::new(ReceiverStream::new(received)))
@@ -124,6 +131,13 @@ struct Connection {
     aliases: BTreeSet<u32>,
     answers: usize,
     is_moving: bool,
+    certificate: Vec<u8>,
+}
+
+/// The certificate that the client of a request showed, DER.
+pub(crate) fn certificate<T>(request: &tonic::Request<T>) -> Vec<u8> {
+    let certificates = request.peer_certs().expect("the client shows its certificate");
+    certificates.first().expect("a certificate").to_vec()
 }
 
 /// The connection is gone.
@@ -133,7 +147,7 @@ impl Connection {
     async fn run(mut self, mut requests: Streaming<ConnectRequest>) {
         while let Ok(Some(request)) = requests.message().await {
             let taken = match request.message.expect("a request has a message") {
-                Request::Open(open) => self.open(&open.stream).await,
+                Request::Open(open) => self.open(&open).await,
                 Request::Attach(attach) => self.attach(attach).await,
                 Request::Readings(batch) => self.readings(batch).await,
                 Request::Acknowledgements(said) => {
@@ -147,9 +161,10 @@ impl Connection {
         }
     }
 
-    async fn open(&mut self, stream: &str) -> Result<(), Gone> {
+    async fn open(&mut self, open: &OpenStream) -> Result<(), Gone> {
         let is_first = self.gateway.shards().connections == 1;
-        assert_eq!(stream.is_empty(), is_first, "a stream is resumed by its id");
+        assert_eq!(open.stream.is_empty(), is_first, "a stream is resumed by its id");
+        self.gateway.shards().openings.push((open.connection, self.certificate.clone()));
         if matches!(self.fate, Some(Fate::Expired)) {
             return self.say(Err(refusal(Code::FailedPrecondition, "STREAM_EXPIRED"))).await;
         }
@@ -164,6 +179,12 @@ impl Connection {
     async fn attach(&mut self, attach: AttachDevices) -> Result<(), Gone> {
         let devices = attach.devices.into_iter().map(|device| {
             self.aliases.insert(device.alias);
+            let mut shards = self.gateway.shards();
+            let is_new = shards.asked.insert(device.alias);
+            if device.first {
+                assert!(is_new, "a device is asked for the first time once");
+                shards.asked_first.insert(device.alias);
+            }
             AttachedDevice { alias: device.alias, shard: shard(device.alias), error: String::new() }
         });
         let devices = devices.collect();

@@ -7,3 +7,4 @@ mod feed;
 mod gateway;
 mod gateway_node;
 mod node;
+mod renewal;

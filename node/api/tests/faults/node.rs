@@ -44,6 +44,10 @@ impl Nodes {
         self.certificates.client()
     }
 
+    pub(crate) fn renewed_tls(&self) -> TlsIdentity {
+        self.certificates.renewed()
+    }
+
     pub(crate) fn config(&self) -> ClientConfig {
         let endpoints = self.addresses.iter().map(ToString::to_string).collect();
         ClientConfig { seed: Some(1), ..ClientConfig::new(endpoints, self.tls()) }

@@ -2,7 +2,7 @@
 //!
 //! Every fact of an entry has an ordinal, each reading one of its own. Bookkeeping facts have ordinals too and are not
 //! shown; those about streams and sessions are shown as changed connectivity of their devices, many under one ordinal.
-//! A device may so be told connected more than once.
+//! A device may so be told connected, or disconnected, more than once.
 
 use kvarter_actors::message::{self, fact::Fact as Logged};
 use kvarter_actors::{Catalog, FeedEntry, ReadingMark};

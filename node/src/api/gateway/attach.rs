@@ -12,6 +12,8 @@ pub(crate) struct Attaching {
     pub(crate) alias: u32,
     /// Its shard and `{district}/{device}`, or why it has none.
     pub(crate) place: Result<(ShardId, String), String>,
+    /// No earlier connection of the stream asked for it.
+    pub(crate) is_first: bool,
 }
 
 /// The answers that are not complete yet, oldest first.

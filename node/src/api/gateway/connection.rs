@@ -90,13 +90,12 @@ impl Connection {
     pub(crate) fn new(
         city: City,
         ticket: StreamTicket,
-        client: String,
+        identity: StreamIdentity,
         is_resumed: bool,
         criticality: Option<Criticality>,
         requests: Streaming<ConnectRequest>,
         responses: mpsc::Sender<ConnectResponse>,
     ) -> Self {
-        let identity = StreamIdentity::new(ticket, client, city.cluster().node());
         let mut connection = Self {
             mailbox: Some(city.open_mailbox(ticket.id.0)),
             meta: city.cluster().meta_changes(),
@@ -133,14 +132,14 @@ impl Connection {
         }));
         let end = self.run_until_end(claim, drain, stop).await;
         let shards: Vec<_> = self.stream.shards().collect();
-        let (city, ticket) = (self.city.clone(), self.ticket);
+        let (city, ticket, request) = (self.city.clone(), self.ticket, self.stream.close());
         // Withdraws what is on its way, and the place where deliveries arrive, before shards hear of the end.
         drop(self);
         // Nobody is told who can not be reached.
         if !matches!(end, End::Superseded | End::CutOff(_)) {
             tokio::select! {
                 () = claim.superseded.cancelled() => {}
-                () = close(&city, ticket, shards) => {}
+                () = close(&city, ticket, &request, shards) => {}
             }
         }
         end.status()
@@ -274,6 +273,7 @@ impl Connection {
         }
         let attaching = attach.devices.iter().zip(places).map(|(device, place)| Attaching {
             alias: device.alias,
+            is_first: device.first,
             place: match place {
                 Ok((Some(shard), name)) => Ok((shard, name.as_str().to_owned())),
                 Ok((None, name)) => Err(format!("there is no district {}", name.district())),
@@ -354,11 +354,10 @@ async fn receive(mailbox: Option<&mut StreamMailbox>) -> Option<kvarter_actors::
 }
 
 /// Tells the stream's shards that its connection is gone.
-async fn close(city: &City, ticket: StreamTicket, shards: Vec<ShardId>) {
+async fn close(city: &City, ticket: StreamTicket, request: &CloseStream, shards: Vec<ShardId>) {
     let closes = shards.into_iter().map(|shard| async move {
-        let request = CloseStream { stream: ticket.id.to_message(), node: city.cluster().node().0 };
         let context = CallContext { deadline: CLOSE_DEADLINE, ..CallContext::default() };
-        if let Err(failure) = ask::try_ask(city, shard, Request::CloseStream(request), context).await {
+        if let Err(failure) = ask::try_ask(city, shard, Request::CloseStream(request.clone()), context).await {
             let (stream, failure) = (ticket.id, failure.message);
             tracing::debug!(%shard, %stream, failure, "a shard did not hear of a stream's end");
         }

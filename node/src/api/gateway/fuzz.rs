@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use kvarter_actors::StreamId;
 use kvarter_actors::message::{Failure, FailureReason, ShardReply};
+use kvarter_actors::{ConnectionNumber, StreamId};
 use kvarter_api::v1::{ConnectRequest, connect_request};
 use kvarter_cluster::{NodeId, ShardId, Timestamp};
 use prost::Message as _;
@@ -20,7 +20,8 @@ const TURNS_MAX: usize = 256;
 /// never came, and ends the client's part.
 pub fn requests(mut bytes: &[u8]) {
     let ticket = StreamTicket { id: StreamId(42), issued: Timestamp(1) };
-    let mut stream = Stream::new(StreamIdentity::new(ticket, "client:fuzz".to_owned(), NodeId(1)), false);
+    let mut stream =
+        Stream::new(StreamIdentity::new(ticket, "client:fuzz".to_owned(), NodeId(1), ConnectionNumber(1)), false);
     let mut calls = VecDeque::new();
     for _ in 0..TURNS_MAX {
         if bytes.is_empty() {
@@ -50,7 +51,7 @@ fn take(stream: &mut Stream, request: ConnectRequest) -> Result<(), Ended> {
                 let place = name::parse_device(&device.device, "attach.devices.device")
                     .map(|name| (ShardId(1 + device.alias % 3), name.as_str().to_owned()))
                     .map_err(|status| status.message().to_owned());
-                Attaching { alias: device.alias, place }
+                Attaching { alias: device.alias, place, is_first: device.first }
             });
             stream.attach(attaching.collect())
         }

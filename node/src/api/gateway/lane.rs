@@ -32,6 +32,8 @@ pub(crate) struct Lane {
     /// The alias of each attached device number, for deliveries.
     aliases: HashMap<u32, u32>,
     is_opened: bool,
+    /// Whether the stream was ever opened here on this connection.
+    was_opened: bool,
     /// The stream is to be opened once more, so that the shard does not forget it.
     is_refresh_due: bool,
     /// What the shard has of the stream, as far as it told.
@@ -60,6 +62,8 @@ pub(crate) struct AttachingDevice {
     pub(crate) alias: u32,
     /// `{district}/{device}`
     pub(crate) name: String,
+    /// No earlier connection of the stream asked for it, and this one for all that those did.
+    pub(crate) is_first: bool,
 }
 
 /// What the client is to be delivered.
@@ -94,6 +98,7 @@ impl Lane {
             shard,
             aliases: HashMap::new(),
             is_opened: false,
+            was_opened: false,
             is_refresh_due: false,
             totals: StreamTotals::default(),
             attaches: VecDeque::new(),
@@ -197,7 +202,7 @@ impl Lane {
     fn request(&self, stream: &StreamIdentity) -> Option<Request> {
         match &self.in_flight {
             InFlight::Nothing => None,
-            InFlight::Open => Some(Request::OpenStream(stream.open())),
+            InFlight::Open => Some(Request::OpenStream(stream.open(self.is_unused()))),
             InFlight::Attach(share) => Some(Request::AttachDevices(message::AttachDevices {
                 stream: stream.bytes.clone(),
                 names: share.devices.iter().map(|device| device.name.clone()).collect(),
@@ -209,6 +214,11 @@ impl Lane {
                 readings: Some(part.readings().clone()),
             })),
         }
+    }
+
+    /// Whether the shard never heard of the stream. Whatever an earlier connection had there is attached before what is new.
+    fn is_unused(&self) -> bool {
+        !self.was_opened && self.attaches.iter().flat_map(|share| &share.devices).all(|device| device.is_first)
     }
 
     /// Takes the answer to the request that is on its way.
@@ -226,7 +236,7 @@ impl Lane {
         let mut done = Progress::default();
         match (std::mem::replace(&mut self.in_flight, InFlight::Nothing), reply) {
             (InFlight::Open, Reply::StreamOpened(totals)) => {
-                self.is_opened = true;
+                (self.is_opened, self.was_opened) = (true, true);
                 self.totals = totals;
             }
             (InFlight::Attach(share), Reply::DevicesAttached(attached)) => {
@@ -283,7 +293,9 @@ impl Lane {
                 Ok(Progress { request: self.request(stream).map(|request| (request, pause)), ..Progress::default() })
             }
             FailureReason::SequenceGap | FailureReason::AlreadyAccepted => self.overtaken(stream, aliases, failure),
-            FailureReason::StreamExpired | FailureReason::Forbidden => Err(Ended::Refused(failure)),
+            FailureReason::StreamExpired | FailureReason::Forbidden | FailureReason::Superseded => {
+                Err(Ended::Refused(failure))
+            }
             _ => match std::mem::replace(&mut self.in_flight, InFlight::Nothing) {
                 InFlight::Attach(share) => {
                     self.refuse(&share.devices.iter().map(|device| device.alias).collect(), aliases);
@@ -338,7 +350,8 @@ pub(crate) fn is_passing(reason: FailureReason) -> bool {
         | FailureReason::AlreadyAccepted
         | FailureReason::Limit
         | FailureReason::Gone
-        | FailureReason::Defect => false,
+        | FailureReason::Defect
+        | FailureReason::Superseded => false,
     }
 }
 

@@ -11,13 +11,20 @@ pub(crate) const UNREGISTERED: &str = "-ghost";
 /// The state of one shard.
 #[derive(Default)]
 pub(crate) struct ModelShard {
-    streams: BTreeMap<Vec<u8>, (String, StreamTotals)>,
+    streams: BTreeMap<Vec<u8>, ModelStream>,
     /// Number by name; `None`: retired.
     devices: BTreeMap<String, Option<u32>>,
     devices_count: u32,
     /// The integer of every reading that was stored, in order.
     pub(crate) stored: Vec<i64>,
     pub(crate) acknowledged: Vec<message::Acknowledgement>,
+}
+
+struct ModelStream {
+    client: String,
+    totals: StreamTotals,
+    connection: u64,
+    is_open: bool,
 }
 
 impl ModelShard {
@@ -30,6 +37,14 @@ impl ModelShard {
                 Ok(Reply::DevicesAttached(message::DevicesAttached { devices }))
             }
             Request::SubmitReadings(submit) => self.submit(submit),
+            Request::CloseStream(close) => {
+                if let Some(known) = self.streams.get_mut(&close.stream[..])
+                    && close.connection >= known.connection
+                {
+                    (known.connection, known.is_open) = (close.connection, false);
+                }
+                Ok(Reply::Done(message::Done::default()))
+            }
             Request::AcknowledgeCommands(said) => {
                 self.acknowledged.extend(said.acknowledgements);
                 Ok(Reply::Done(message::Done::default()))
@@ -47,16 +62,29 @@ impl ModelShard {
     }
 
     pub(crate) fn totals(&self, stream: &[u8]) -> StreamTotals {
-        self.streams.get(stream).map_or_else(StreamTotals::default, |(_, totals)| *totals)
+        self.streams.get(stream).map_or_else(StreamTotals::default, |known| known.totals)
+    }
+
+    /// The connection that holds the stream open.
+    pub(crate) fn connection(&self, stream: &[u8]) -> Option<u64> {
+        self.streams.get(stream).filter(|known| known.is_open).map(|known| known.connection)
     }
 
     fn open(&mut self, open: &message::OpenStream) -> Result<Reply, Failure> {
-        let (client, totals) =
-            self.streams.entry(open.stream.to_vec()).or_insert_with(|| (open.client.clone(), StreamTotals::default()));
-        if *client != open.client {
+        let known = self.streams.entry(open.stream.to_vec()).or_insert_with(|| ModelStream {
+            client: open.client.clone(),
+            totals: StreamTotals::default(),
+            connection: open.connection,
+            is_open: true,
+        });
+        if known.client != open.client {
             return Err(Failure::new(FailureReason::Forbidden, "of another client"));
         }
-        Ok(Reply::StreamOpened(*totals))
+        if open.connection < known.connection || (open.connection == known.connection && !known.is_open) {
+            return Err(Failure::new(FailureReason::Superseded, "of an older connection"));
+        }
+        (known.connection, known.is_open) = (open.connection, true);
+        Ok(Reply::StreamOpened(known.totals))
     }
 
     fn attach(&mut self, name: String) -> message::AttachedDevice {
@@ -72,7 +100,7 @@ impl ModelShard {
     }
 
     fn stream(&mut self, stream: &[u8]) -> Result<&mut StreamTotals, Failure> {
-        let known = self.streams.get_mut(stream).map(|(_, totals)| totals);
+        let known = self.streams.get_mut(stream).map(|known| &mut known.totals);
         known.ok_or_else(|| Failure::new(FailureReason::StreamExpired, "not known"))
     }
 

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvarter_actors::StreamDelivery;
 use kvarter_actors::message::{self, Failure, shard_reply::Reply, shard_request::Request};
+use kvarter_actors::{ConnectionNumber, StreamDelivery};
 use kvarter_api::v1::{
     CommandAcknowledgement, CommandOutcome, ReadingBatch, ReadingsAcknowledged, connect_response::Message,
 };
@@ -42,20 +42,28 @@ pub(crate) struct StreamIdentity {
     pub(crate) client: String,
     pub(crate) node: NodeId,
     pub(crate) issued: Timestamp,
+    pub(crate) connection: ConnectionNumber,
 }
 
 impl StreamIdentity {
-    pub(crate) fn new(ticket: StreamTicket, client: String, node: NodeId) -> Self {
-        Self { bytes: ticket.id.to_message(), client, node, issued: ticket.issued }
+    pub(crate) fn new(ticket: StreamTicket, client: String, node: NodeId, connection: ConnectionNumber) -> Self {
+        Self { bytes: ticket.id.to_message(), client, node, issued: ticket.issued, connection }
     }
 
-    pub(crate) fn open(&self) -> message::OpenStream {
+    /// `unused`: the stream never had a device in the shard.
+    pub(crate) fn open(&self, unused: bool) -> message::OpenStream {
         message::OpenStream {
             stream: self.bytes.clone(),
             client: self.client.clone(),
             node: self.node.0,
             issued_us: self.issued.0,
+            connection: self.connection.0,
+            unused,
         }
+    }
+
+    fn close(&self) -> message::CloseStream {
+        message::CloseStream { stream: self.bytes.clone(), node: self.node.0, connection: self.connection.0 }
     }
 }
 
@@ -97,6 +105,9 @@ pub(crate) struct Stream {
     aliases: Aliases,
     lanes: Vec<LaneSlot>,
     attaches: AttachAnswers,
+    /// A shard was found for every device so far: the stream has no device, of an earlier connection, in a shard that this one
+    /// does not know of.
+    is_placed: bool,
     readings_in_flight: usize,
     effects: VecDeque<Effect>,
 }
@@ -115,6 +126,7 @@ impl Stream {
             aliases: Aliases::default(),
             lanes: Vec::new(),
             attaches: AttachAnswers::default(),
+            is_placed: true,
             readings_in_flight: 0,
             effects: VecDeque::new(),
         }
@@ -145,6 +157,11 @@ impl Stream {
         self.attaches.size() == 0 && self.shards().next().is_some()
     }
 
+    /// What the stream's shards are told when its connection has ended.
+    pub(crate) fn close(&self) -> message::CloseStream {
+        self.identity.close()
+    }
+
     /// The shards that have to hear of the stream's end.
     pub(crate) fn shards(&self) -> impl Iterator<Item = ShardId> {
         self.lanes.iter().filter(|slot| slot.lane.is_touched()).map(|slot| slot.lane.shard)
@@ -167,6 +184,7 @@ impl Stream {
                 Ok(place) => place,
                 Err(error) => {
                     self.attaches.refuse(attach, position, error);
+                    self.is_placed = false;
                     continue;
                 }
             };
@@ -176,7 +194,12 @@ impl Stream {
                 return Err(Ended::Misuse { field: "attach.devices.alias", problem });
             }
             shares.resize_with(self.lanes.len(), Vec::new);
-            shares[lane.0 as usize].push(AttachingDevice { position, alias: device.alias, name });
+            shares[lane.0 as usize].push(AttachingDevice {
+                position,
+                alias: device.alias,
+                name,
+                is_first: device.is_first && self.is_placed,
+            });
         }
         for (lane, devices) in (0..).map(LaneId).zip(shares) {
             if !devices.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kvarter_actors::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{PART_BYTES_MAX, StreamDelivery, StreamId};
+use kvarter_actors::{ConnectionNumber, PART_BYTES_MAX, StreamDelivery, StreamId};
 use kvarter_api::v1::{
     CommandAcknowledgement, CommandOutcome, DevicesAttached, Reading, ReadingBatch, ReadingOutcome,
     ReadingsAcknowledged, connect_response::Message, reading,
@@ -21,14 +21,18 @@ const SHARDS: u32 = 3;
 const TICKET: StreamTicket = StreamTicket { id: StreamId(42), issued: Timestamp(1) };
 
 fn identity() -> StreamIdentity {
-    StreamIdentity::new(TICKET, "client:test".to_owned(), NodeId(1))
+    connected(1)
+}
+
+fn connected(connection: u64) -> StreamIdentity {
+    StreamIdentity::new(TICKET, "client:test".to_owned(), NodeId(1), ConnectionNumber(connection))
 }
 
 /// Aliases 0 to 8 live in shard alias % 3; 6 to 8 are not registered; higher ones are never attached.
 fn attachments() -> Vec<Attaching> {
     let attaching = |alias: u32| {
         let suffix = if alias > 5 { UNREGISTERED } else { "" };
-        Attaching { alias, place: Ok((ShardId(1 + alias % SHARDS), format!("d/{alias}{suffix}"))) }
+        Attaching { alias, place: Ok((ShardId(1 + alias % SHARDS), format!("d/{alias}{suffix}"))), is_first: false }
     };
     (0..9).map(attaching).collect()
 }
@@ -93,6 +97,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A client, its gateway, and the shards behind.
 struct World {
     stream: Stream,
+    /// Counts the connections.
+    connection: u64,
     shards: BTreeMap<ShardId, ModelShard>,
     calls: Vec<(CallId, ShardId, Request)>,
     /// Requests that were given up and may still arrive.
@@ -111,6 +117,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             stream: Stream::new(identity(), false),
+            connection: 1,
             shards: (1..=SHARDS).map(|shard| (ShardId(shard), ModelShard::default())).collect(),
             calls: Vec::new(),
             past: VecDeque::new(),
@@ -173,12 +180,17 @@ impl World {
         self.stream.answered(call, answer).expect("the stream goes on");
     }
 
-    /// The connection is lost; on the next one everything that is not acknowledged is sent again.
+    /// The connection is lost, of which its shards hear sooner or later; on the next one everything that is not acknowledged is
+    /// sent again.
     fn reconnect(&mut self) {
+        let close = self.stream.close();
+        let closes = self.stream.shards().map(|shard| (shard, Request::CloseStream(close.clone())));
+        self.past.extend(closes);
+        self.connection += 1;
         let lost = self.calls.drain(..).map(|(_, shard, request)| (shard, request));
         self.past.extend(lost);
         self.acknowledged_here.clear();
-        self.stream = Stream::new(identity(), true);
+        self.stream = Stream::new(connected(self.connection), true);
         self.stream.attach(attachments()).expect("a good request");
         let again: BTreeSet<u64> = self.open.iter().map(|(sequence, _)| *sequence).collect();
         for sequence in again {
@@ -271,6 +283,7 @@ proptest! {
             expected.retain(|(id, is_retired)| !is_retired || model.stored.contains(id));
             let expected: Vec<_> = expected.into_iter().map(|(id, _)| id).collect();
             prop_assert_eq!(&model.stored, &expected, "in {}", shard);
+            prop_assert_eq!(model.connection(&identity().bytes), Some(world.connection), "{} is deaf", shard);
             let totals = model.totals(&identity().bytes);
             counted += totals.stored + totals.rejected;
         }
@@ -380,7 +393,7 @@ fn readings_of_a_refused_device_do_not_reach_the_next_device_of_its_alias() {
         world.answer(0, Fate::Answered);
         world.run_effects();
     }
-    let other = Attaching { alias: 6, place: Ok((ShardId(1), "d/other".to_owned())) };
+    let other = Attaching { alias: 6, place: Ok((ShardId(1), "d/other".to_owned())), is_first: false };
     world.stream.attach(vec![other]).expect("the alias is free");
     world.run_effects();
     world.settle();
@@ -394,7 +407,8 @@ fn readings_of_a_refused_device_do_not_reach_the_next_device_of_its_alias() {
 #[test]
 fn attachments_that_are_refused_count_until_they_are_answered() {
     let mut world = World::new();
-    let refused = || (100..1_100).map(|alias| Attaching { alias, place: Err("no name".to_owned()) }).collect();
+    let refused =
+        || (100..1_100).map(|alias| Attaching { alias, place: Err("no name".to_owned()), is_first: false }).collect();
     let requests = (0..).take_while(|_| {
         world.stream.attach(refused()).expect("a good request");
         world.stream.may_read()
@@ -413,7 +427,7 @@ fn what_the_protocol_forbids_ends_the_stream() {
     assert!(misuse(fresh().readings(&batch(1, &[]))));
     assert!(misuse(fresh().readings(&batch(1, &vec![0; BATCH_READINGS_MAX + 1]))));
     assert!(misuse(fresh().attach(attachments())));
-    let alias = Attaching { alias: 1_048_576, place: Err(String::new()) };
+    let alias = Attaching { alias: 1_048_576, place: Err(String::new()), is_first: false };
     assert!(misuse(fresh().attach(vec![alias])));
     let said = |outcome: CommandOutcome, detail: &str| CommandAcknowledgement {
         id: "a".to_owned(),
@@ -437,6 +451,40 @@ fn a_shard_that_forgot_the_stream_ends_it() {
     let (call, ..) = world.calls.remove(0);
     let reply = Ok(Reply::Done(message::Done::default()));
     assert!(matches!(world.stream.answered(call, reply), Err(Ended::UnexpectedReply { .. })));
+}
+
+/// Whether each opening that the stream asks for next says that its shard never heard of the stream.
+fn openings(stream: &mut Stream) -> Vec<(ShardId, bool)> {
+    let effects = std::iter::from_fn(|| stream.next_effect());
+    let opening = |effect| match effect {
+        Effect::Call { shard, request: Request::OpenStream(open), .. } => Some((shard, open.unused)),
+        _ => None,
+    };
+    effects.filter_map(opening).collect()
+}
+
+#[test]
+fn a_shard_is_told_that_the_stream_is_new_there_only_while_that_is_certain() {
+    let attaching = |alias: u32, is_first: bool| Attaching {
+        alias,
+        place: Ok((ShardId(1 + alias % SHARDS), format!("d/{alias}"))),
+        is_first,
+    };
+    let mut stream = Stream::new(identity(), true);
+    stream.attach(vec![attaching(0, false), attaching(1, true), attaching(3, true)]).expect("a good request");
+    assert_eq!(openings(&mut stream), [(ShardId(1), false), (ShardId(2), true)]);
+    let call = CallId::Lane(super::lane::LaneId(1));
+    stream.answered(call, Err(Failure::new(FailureReason::Unknown, "lost"))).expect("the stream goes on");
+    assert_eq!(openings(&mut stream), [(ShardId(2), true)], "nothing else was asked meanwhile");
+    stream.answered(call, Ok(Reply::StreamOpened(Default::default()))).expect("the stream goes on");
+    let attached = message::DevicesAttached { devices: vec![message::AttachedDevice::default()] };
+    stream.answered(call, Ok(Reply::DevicesAttached(attached))).expect("the stream goes on");
+    stream.refresh();
+    assert_eq!(openings(&mut stream), [(ShardId(2), false)], "by now the shard has something of it");
+    // A device of an earlier connection has no shard that this node knows: any further shard may be the one.
+    let lost = Attaching { alias: 9, place: Err("there is no district".to_owned()), is_first: false };
+    stream.attach(vec![lost, attaching(2, true)]).expect("a good request");
+    assert_eq!(openings(&mut stream), [(ShardId(3), false)]);
 }
 
 #[test]
@@ -497,7 +545,8 @@ fn what_a_resumed_streams_devices_are_delivered_before_they_are_attached_waits_f
     // The shard delivers as soon as the stream is open; the client attaches its devices in two requests.
     world.stream = Stream::new(identity(), true);
     world.calls.clear();
-    let [one, other] = [0, 3].map(|alias| Attaching { alias, place: Ok((ShardId(1), format!("d/{alias}"))) });
+    let [one, other] =
+        [0, 3].map(|alias| Attaching { alias, place: Ok((ShardId(1), format!("d/{alias}"))), is_first: false });
     world.stream.attach(vec![one]).expect("a good request");
     world.run_effects();
     world.answer(0, Fate::Answered);

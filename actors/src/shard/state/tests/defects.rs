@@ -16,7 +16,14 @@ type Row = (u32, i64, f64);
 
 fn open(stream: StreamId) -> Request {
     let (client, issued_us) = ("client:test".to_owned(), NOW_US);
-    Request::OpenStream(message::OpenStream { stream: stream.to_message(), client, node: 1, issued_us })
+    Request::OpenStream(message::OpenStream {
+        stream: stream.to_message(),
+        client,
+        node: 1,
+        issued_us,
+        connection: 0,
+        unused: false,
+    })
 }
 
 fn part(stream: StreamId, sequence: u64, rows: &[Row]) -> Request {
@@ -90,7 +97,8 @@ impl Shard {
     fn with_poisoned_stream() -> Self {
         let mut shard = Self::with_lamps();
         let stream = StreamId(poison::STREAM).to_message();
-        let opened = message::StreamOpened { stream, client: "client:test".to_owned(), node: 1, issued_us: 0 };
+        let opened =
+            message::StreamOpened { stream, client: "client:test".to_owned(), node: 1, issued_us: 0, connection: 0 };
         let fact = message::Fact { fact: Some(message::fact::Fact::StreamOpened(opened)) };
         let facts = message::Facts { format: 1, time_us: shard.now.0, facts: vec![fact], traceparents: Vec::new() };
         shard.proposed = Some(facts.encode_to_vec().into());

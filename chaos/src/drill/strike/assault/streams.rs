@@ -111,7 +111,7 @@ async fn lose_connections(scene: Scene<'_>, aftermath: &mut Aftermath) -> Result
 }
 
 fn attach(alias: u32, device: String) -> connect_request::Message {
-    connect_request::Message::Attach(AttachDevices { devices: vec![Attachment { alias, device }] })
+    connect_request::Message::Attach(AttachDevices { devices: vec![Attachment { alias, device, first: false }] })
 }
 
 /// One reading of the device under alias 0.

@@ -116,7 +116,7 @@ async fn on_streams(channel: &Channel) -> Vec<Answer> {
         connect_request::Message::Readings(ReadingBatch { sequence, readings })
     };
     let attach = |alias| {
-        let devices = vec![Attachment { alias, device: "districts/a/devices/b".to_owned() }];
+        let devices = vec![Attachment { alias, device: "districts/a/devices/b".to_owned(), first: false }];
         connect_request::Message::Attach(AttachDevices { devices })
     };
     let streams: [(&'static str, Vec<connect_request::Message>); 7] = [

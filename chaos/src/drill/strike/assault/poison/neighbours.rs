@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use kvarter_api::v1::{
-    Argument, CommandOutcome, CommandState, Device, IssueCommandRequest, Reading, ReadingOutcome, Value, reading, value,
+    Argument, CommandDelivery, CommandOutcome, CommandState, Device, IssueCommandRequest, Reading, ReadingOutcome,
+    Value, reading, value,
 };
 use kvarter_api::{
     Admission, BatchSequence, Client, CommandLedger, CommandName, DeviceName, GatewayEvent, GatewayEvents,
@@ -72,7 +73,8 @@ impl Neighbours {
             buildings: JoinSet::new(),
         };
         let (stream, events, _) = open_attached(client, GatewayOptions::default(), &buildings).await?;
-        started.buildings.spawn(obey(stream, events, started.stop_obeying.clone()));
+        let names = buildings.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
+        started.buildings.spawn(obey(stream, events, names, started.stop_obeying.clone()));
         for (number, name) in buildings.into_iter().enumerate() {
             let (client, device, ids) = (client.clone(), name.parse()?, format!("{run}-{number}"));
             let (phase, stop) = (started.phase.subscribe(), started.stop_asking.clone());
@@ -190,8 +192,13 @@ impl Sensors {
     }
 }
 
-/// Does what is ordered, at once, until `stop`.
-async fn obey(stream: GatewayStream, mut events: GatewayEvents, stop: CancellationToken) -> Result<(), DrillError> {
+/// Does what is ordered to `devices`, in the order of their aliases, at once, until `stop`.
+async fn obey(
+    stream: GatewayStream,
+    mut events: GatewayEvents,
+    devices: Vec<DeviceName>,
+    stop: CancellationToken,
+) -> Result<(), DrillError> {
     let mut ledger = CommandLedger::new(Duration::from_micros(CLOCK_BOUND_US.unsigned_abs()));
     while let Some(event) = stop.run_until_cancelled(events.next()).await {
         let delivery = match event {
@@ -200,9 +207,12 @@ async fn obey(stream: GatewayStream, mut events: GatewayEvents, stop: Cancellati
             None => return Err(failed("the stream of the neighbours' buildings ended")),
             Some(_of_readings) => continue,
         };
-        match ledger.admit(&delivery, SystemTime::from(wall_clock())) {
+        let device = usize::try_from(delivery.alias).ok().and_then(|alias| devices.get(alias));
+        let device = device.ok_or_else(|| failed("a command came for a device that is not attached"))?;
+        match ledger.admit(device, &delivery, SystemTime::from(wall_clock())) {
             Admission::Execute => {
-                let answer = ledger.complete(delivery.alias, delivery.id, CommandOutcome::Succeeded, String::new());
+                let CommandDelivery { alias, id, .. } = delivery;
+                let answer = ledger.complete(device, alias, id, CommandOutcome::Succeeded, String::new());
                 stream.acknowledge(answer).await?;
             }
             Admission::Answer(answer) => stream.acknowledge(answer).await?,
