@@ -250,7 +250,7 @@ async fn examine(
     tracing::info!(facts, "reading the twins");
     let twins = evidence.twins().await?;
     tracing::info!("comparing the replicas");
-    let replicas = evidence.replicas(shards).await?;
+    let replicas = evidence.replicas(&ends.keys().copied().collect()).await?;
     let verdict = Verdict { feed, twins, replicas, commands, registers, ..Verdict::default() };
     let checked = Checked { readings, facts, twins: devices, shards, commands: counts, registers: register_counts };
     Ok((checked, verdict))

@@ -1,5 +1,5 @@
 //! Collects what the checkers judge: the feed from the drill's begin, the twins, the replicas' hashes.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kvarter_api::v1::{Fact, FeedMessage, Position, SubscribeRequest, fact};
@@ -91,13 +91,15 @@ impl Evidence<'_> {
         Ok(check_twins(self.ledgers, &twins))
     }
 
-    /// Asks the nodes until all replicas of each of `shards` shards were seen at one index.
-    pub(super) async fn replicas(&self, shards: u64) -> Result<Violations, DrillError> {
+    /// Asks the nodes until all replicas that each of `shards` is to have were seen at one index.
+    pub(super) async fn replicas(&self, shards: &BTreeSet<u32>) -> Result<Violations, DrillError> {
         let give_up = Instant::now() + REPLICAS_MAX;
         let mut seen = Vec::new();
         loop {
             seen.extend(self.health.replicas(true).await?.into_iter().filter(|replica| replica.shard != 0));
-            let found = check_replicas(&seen, shards, self.health.nodes());
+            let mut placed = self.health.placed().await?;
+            let placed = shards.iter().map(|shard| (*shard, placed.remove(shard).unwrap_or_default())).collect();
+            let found = check_replicas(&seen, &placed);
             if found.count == 0 || found.shows_difference() || Instant::now() >= give_up {
                 return Ok(found);
             }

@@ -48,8 +48,8 @@ pub(super) struct Replicas {
 pub(super) fn judge(history: &History, replicas: &Replicas) -> Violations {
     let mut found = Violations::default();
     history.broken.iter().for_each(|what| found.add(Violation::Broken { what: what.clone() }));
-    let nodes = usize::try_from(replicas.nodes).expect("a simulation has few nodes");
-    found.append(check_replicas(&replicas.hashes, replicas.shards.into(), nodes));
+    let placed = (1..=replicas.shards).map(|shard| (shard, (1..=replicas.nodes).collect())).collect();
+    found.append(check_replicas(&replicas.hashes, &placed));
     let mut told = Readings::default();
     for shard in 1..=replicas.shards {
         let feed = check_feeds(history, replicas, shard, &mut found);
