@@ -163,6 +163,20 @@ impl CommandAudit {
         self.logged.insert(command.to_owned(), state);
     }
 
+    /// Holds what the feed had shown against what it shows when it is `read_again`: what was there stays.
+    pub fn compare(&self, read_again: &Self) -> Violations {
+        let mut shown: Vec<(&String, &ReceiptState)> = self.logged.iter().collect();
+        shown.sort();
+        let mut violations = Violations::default();
+        for (command, shown) in shown {
+            let again = read_again.logged.get(command).copied();
+            if again != Some(*shown) {
+                violations.add(Violation::CommandShownOtherwise { command: command.clone(), shown: *shown, again });
+            }
+        }
+        violations
+    }
+
     /// Judges all of `issued` by what the feed has shown and the `deliveries` that devices noted. Demands at least
     /// `commands_min` accepted commands with an effect.
     pub fn conclude(

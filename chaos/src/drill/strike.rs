@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::DrillError;
 use super::health::{Health, LOOK_INTERVAL};
+use super::subscriber::Subscriber;
 use crate::check::Violations;
 use crate::fault::{Assault, ClockFault, Fault};
 use crate::fleet::{Fleet, FleetError, NodeProcess};
@@ -31,6 +32,8 @@ pub(super) struct Scene<'a> {
     pub(super) client: &'a Client,
     pub(super) fleet: &'a Fleet,
     pub(super) health: &'a Health<'a>,
+    /// Who has readings acknowledged during a strike has it follow them first.
+    pub(super) subscriber: &'a Subscriber,
 }
 
 /// A fault that was made.

@@ -70,7 +70,7 @@ pub(super) async fn administer(scene: Scene<'_>) -> Result<Aftermath, DrillError
     let leaders = scene.health.leaderships().await?;
     let before = quarantined(scene).await?;
     let mut poisoned = Poisoned::open(client, &run).await?;
-    let neighbours = Neighbours::start(client, &run).await?;
+    let neighbours = Neighbours::start(scene, &run).await?;
     sleep(CALM).await;
 
     neighbours.enter(Phase::During);

@@ -78,6 +78,7 @@ async fn lose_connections(scene: Scene<'_>, aftermath: &mut Aftermath) -> Result
         district_prefix: "cut".to_owned(),
     };
     let load = Load::prepare(&gateway, plan).await?;
+    scene.subscriber.follow(load.turns()).await;
     let leaders = scene.health.leaders().await?;
     let nodes: Vec<u64> = scene.fleet.nodes()?.iter().map(|node| node.id).collect();
     let victim = Victims::BusiestLeader.choose(0, &nodes, &leaders);
