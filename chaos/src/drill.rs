@@ -28,7 +28,7 @@ use crate::check::{Violation, Violations, check_registers};
 use crate::fault::{Fault, Victims};
 use crate::fleet::{Fleet, FleetError};
 use crate::journal::{FaultError, UndoError};
-use crate::stage::HostUnable;
+use crate::stage::{ClockShift, HostUnable};
 use evidence::{Evidence, FeedFindings};
 use health::Health;
 use probe::Probe;
@@ -95,6 +95,8 @@ pub enum DrillError {
     StrikeWithoutEffect { id: u64, pid: i32 },
     #[error("node {id} was started again before its disk was back")]
     NodeBeforeDisk { id: u64 },
+    #[error("the clock of node {id} was set {wanted}, and the node tells: {told}")]
+    ClockNotSet { id: u64, wanted: ClockShift, told: String },
     #[error("{fault} of node {id}: nobody took over shard {shard} from it")]
     NotTakenOver { id: u64, fault: Fault, shard: u32 },
 }

@@ -1,14 +1,12 @@
 //! Clients that misbehave, and what the cluster has to say to them.
 //!
 //! `garbage` sends what must be refused, `overload` more than can be taken, `streams` loses connections and reads nothing,
-//! `poison` has a device whose code fails. They
-//! speak through `wire`, below the client crate, and some through `proxy`, which can cut connections.
+//! `poison` has a device whose code fails. Some speak through `proxy`, which can cut connections.
 mod garbage;
 mod overload;
 mod poison;
 mod proxy;
 mod streams;
-mod wire;
 
 use super::{Aftermath, Scene};
 use crate::check::{Violation, Violations};

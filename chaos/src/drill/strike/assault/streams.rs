@@ -19,13 +19,12 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::proxy::Proxy;
-use super::wire::{self, Papers};
 use super::{Aftermath, DISTRICTS, Scene, failed};
 use crate::check::Violation;
+use crate::drill::strike::wire::{self, Papers};
 use crate::drill::{DrillError, RECOVERY_MAX};
 use crate::fault::Victims;
 
-const CONNECT: &str = "/kvarter.v1.DeviceGateway/Connect";
 /// How long gateways send over wires that are cut again and again.
 const CUTTING: Duration = Duration::from_secs(12);
 const CUT_INTERVAL: Duration = Duration::from_millis(700);

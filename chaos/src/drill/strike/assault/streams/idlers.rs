@@ -14,10 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::{CONNECT, attach, failed, frame, precise, words};
+use super::{attach, failed, frame, precise, words};
 use crate::check::Violation;
 use crate::drill::DrillError;
-use crate::drill::strike::assault::wire;
+use crate::drill::strike::wire::{self, CONNECT};
 use crate::drill::strike::{Aftermath, Scene};
 
 const SUBSCRIBE: &str = "/kvarter.v1.FeedService/Subscribe";
