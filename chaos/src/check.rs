@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 pub use commands::{
-    CLOCK_BOUND_US, CommandAudit, CommandCounts, Deed, DeliveredCommand, IssueOutcome, IssuedCommand, Receipt,
-    ReceiptState,
+    CLOCK_BOUND_US, CommandAudit, CommandCounts, Deed, DeliveredCommand, DeliveredDesired, Deliveries, IssueOutcome,
+    IssuedCommand, Receipt, ReceiptState,
 };
 pub use feed::{FeedAudit, FeedPosition};
 pub use registers::{RegisterCounts, RegisterHistory, RegisterRead, RegisterWrite, WriteOutcome, check_registers};
@@ -73,6 +73,12 @@ pub enum Violation {
     StaleDeliveryObeyed { command: String, shard: u32, epoch: u64, highest: u64 },
     #[error("{command}: delivered for epoch {epoch} of shard {shard}, on a connection that had seen epoch {highest}")]
     DeliveredStale { command: String, shard: u32, epoch: u64, highest: u64 },
+    #[error("{command}: delivered, and nobody has issued it")]
+    DeliveredWithoutCommand { command: String },
+    #[error(
+        "{device}: its desired state came for epoch {epoch} of shard {shard}, on a connection that had seen epoch {highest}"
+    )]
+    DesiredStale { device: String, shard: u32, epoch: u64, highest: u64 },
     #[error("{command}: delivered {late_us} µs after its deadline")]
     DeliveredLate { command: String, late_us: i64 },
     #[error("{command}: delivered {late_us} µs after its end was told")]

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::DrillError;
-use crate::check::{DeliveredCommand, IssuedCommand, RegisterHistory};
+use crate::check::{Deliveries, IssuedCommand, RegisterHistory};
 use devices::{Devices, DevicesOutcome};
 use operators::Operator;
 pub(super) use operators::receipt_state;
@@ -53,7 +53,7 @@ pub(super) struct SteeringHistory {
     /// Operators that ordered.
     pub(super) operators: usize,
     pub(super) issued: Vec<IssuedCommand>,
-    pub(super) deliveries: Vec<DeliveredCommand>,
+    pub(super) deliveries: Deliveries,
     pub(super) registers: Vec<RegisterHistory>,
     /// Why the devices' stream ended before its time.
     pub(super) failure: Option<String>,

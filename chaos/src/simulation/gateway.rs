@@ -11,7 +11,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::call::call;
-use super::history::{Part, SentReading};
+use super::history::{Arrival, ArrivedCommand, Part, SentReading};
 use super::stage::{Phase, Stage, device_names};
 
 /// `temperature` of a luminaire.
@@ -21,6 +21,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Gateway {
     pub(super) district: &'static str,
     stream: u128,
+    connections: u64,
     /// The node that it talks to.
     pub(super) home: u64,
     pub(super) is_connected: bool,
@@ -42,7 +43,7 @@ struct Lamp {
 
 impl Gateway {
     pub(super) fn new(district: &'static str, stream: u128, home: u64) -> Self {
-        Self { district, stream, home, is_connected: false, outstanding: None, lamps: BTreeMap::new() }
+        Self { district, stream, connections: 0, home, is_connected: false, outstanding: None, lamps: BTreeMap::new() }
     }
 
     /// Whether everything that it sent or has to say is acknowledged.
@@ -60,9 +61,17 @@ pub(super) async fn run(stage: Arc<Stage>, city: City, node: u64, number: usize,
             continue;
         };
         stage.gateways.lock()[number].is_connected = true;
-        let mut session = Session { stage: &stage, city: &city, number, shard, mailbox };
-        while stage.gateways.lock()[number].home == node && session.step(&mut random).await {
-            tokio::time::sleep(Duration::from_millis(random.random_range(10..80))).await;
+        let session = Session { stage: &stage, city: &city, number, shard };
+        let speaking = async {
+            while stage.gateways.lock()[number].home == node && session.speak(&mut random).await {
+                tokio::time::sleep(Duration::from_millis(random.random_range(10..80))).await;
+            }
+        };
+        // It listens while it speaks: what came is judged by when it came.
+        tokio::select! {
+            biased;
+            () = session.listen(mailbox) => {}
+            () = speaking => {}
         }
     }
 }
@@ -107,6 +116,7 @@ async fn connect(stage: &Stage, city: &City, number: usize) -> Option<(ShardId, 
         return None;
     };
     let gateway = &mut stage.gateways.lock()[number];
+    gateway.connections += 1;
     for device in &attached.devices {
         gateway.lamps.entry(device.device).or_default();
     }
@@ -120,21 +130,40 @@ struct Session<'a> {
     city: &'a City,
     number: usize,
     shard: ShardId,
-    mailbox: StreamMailbox,
 }
 
 impl Session<'_> {
-    /// Takes what was delivered, and says what there is to say. `false`: to be connected anew.
-    async fn step(&mut self, random: &mut StdRng) -> bool {
-        while let Ok(delivery) = self.mailbox.deliveries.try_recv() {
+    /// Takes what is delivered, when it comes, until the stream is opened elsewhere.
+    async fn listen(&self, mut mailbox: StreamMailbox) {
+        while let Some(delivery) = mailbox.deliveries.recv().await {
             self.take(delivery);
         }
+    }
+
+    /// Says what there is to say. `false`: to be connected anew.
+    async fn speak(&self, random: &mut StdRng) -> bool {
         self.acknowledge().await;
         self.submit(random).await
     }
 
-    fn take(&self, StreamDelivery { epoch, delivery, .. }: StreamDelivery) {
+    fn take(&self, StreamDelivery { shard, epoch, delivery }: StreamDelivery) {
         let gateway = &mut self.stage.gateways.lock()[self.number];
+        let command = match &delivery.delivery {
+            Some(delivery::Delivery::Command(command)) => {
+                Some(ArrivedCommand { id: command.id.clone(), deadline_us: command.deadline_us })
+            }
+            Some(delivery::Delivery::Desired(_)) | None => None,
+        };
+        // Before the device looks at it: what it refuses should not have come.
+        self.stage.history.lock().arrivals.push(Arrival {
+            shard: shard.0,
+            epoch,
+            stream: gateway.stream,
+            connection: gateway.connections,
+            arrived_us: self.stage.time.now_us(),
+            node_us: self.city.cluster().ports().clock.now().0,
+            command,
+        });
         let Some(lamp) = gateway.lamps.get_mut(&delivery.device) else {
             return self.stage.accuse(format!("{}: a delivery for device {}", gateway.district, delivery.device));
         };

@@ -10,7 +10,7 @@ use kvarter_simulator::{open_attached, wall_clock};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::check::{CLOCK_BOUND_US, Deed, DeliveredCommand};
+use crate::check::{CLOCK_BOUND_US, Deed, DeliveredCommand, DeliveredDesired, Deliveries};
 use crate::drill::DrillError;
 
 /// So that answers are on their way when a strike comes.
@@ -29,7 +29,7 @@ pub(super) struct Devices {
     /// By alias.
     names: Vec<String>,
     ledger: CommandLedger,
-    deliveries: Vec<DeliveredCommand>,
+    deliveries: Deliveries,
     /// Counts connections of the stream.
     connection: u64,
     held_up_max: Duration,
@@ -39,7 +39,7 @@ pub(super) struct Devices {
 }
 
 pub(super) struct DevicesOutcome {
-    pub(super) deliveries: Vec<DeliveredCommand>,
+    pub(super) deliveries: Deliveries,
     pub(super) failure: Option<ApiError>,
 }
 
@@ -48,7 +48,7 @@ impl Devices {
     pub(super) async fn attach(client: &Client, names: Vec<String>, held_up_max: Duration) -> Result<Self, DrillError> {
         let (stream, events, _shards) = open_attached(client, GatewayOptions::default(), &names).await?;
         let ledger = CommandLedger::new(Duration::from_micros(CLOCK_BOUND_US.unsigned_abs()));
-        let (deliveries, answers) = (Vec::new(), BTreeMap::new());
+        let (deliveries, answers) = (Deliveries::default(), BTreeMap::new());
         Ok(Self { stream, events, names, ledger, deliveries, connection: 0, held_up_max, executed: 0, answers })
     }
 
@@ -90,9 +90,8 @@ impl Devices {
             if self.executed.is_multiple_of(FAILS_EVERY) { Deed::Failed } else { Deed::Done }
         });
         let CommandDelivery { alias, id, shard, epoch, deadline, .. } = delivery;
-        let device = usize::try_from(*alias).ok().and_then(|alias| self.names.get(alias));
-        self.deliveries.push(DeliveredCommand {
-            name: format!("{}/commands/{id}", device.map_or("nobody", String::as_str)),
+        self.deliveries.commands.push(DeliveredCommand {
+            name: format!("{}/commands/{id}", self.name(*alias)),
             connection: self.connection,
             shard: *shard,
             epoch: *epoch,
@@ -126,9 +125,16 @@ impl Devices {
         }
     }
 
+    fn name(&self, alias: u32) -> &str {
+        usize::try_from(alias).ok().and_then(|alias| self.names.get(alias)).map_or("nobody", String::as_str)
+    }
+
     /// Does what is wished for, and reports it.
     async fn comply(&mut self, desired: DesiredState) -> Result<(), SendError> {
         let DesiredState { alias, attributes, shard, epoch } = desired;
+        let (device, behind) = (self.name(alias).to_owned(), self.deliveries.commands.len());
+        let connection = self.connection;
+        self.deliveries.desired.push(DeliveredDesired { device, connection, shard, epoch, behind });
         if self.ledger.fence(shard, epoch).is_err() {
             return Ok(());
         }
