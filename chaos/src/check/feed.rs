@@ -322,7 +322,10 @@ mod tests {
 
     #[test]
     fn a_reading_that_nobody_sent_is_caught() {
-        let ledger = ledger();
+        let mut ledger = Ledger::new(ledger().devices().to_vec(), 1_000_000);
+        for _ in 0..READINGS {
+            ledger.send();
+        }
         let device = "districts/d/devices/0".to_owned();
         // Before the first, between two, behind what a stream can send, and behind what this one sent.
         for observed_us in [999, 1_000_001, i64::MAX, ledger.observed_us(Serial(READINGS))] {
