@@ -19,7 +19,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::proxy::Proxy;
-use super::{Aftermath, DISTRICTS, Scene, failed};
+use super::{Aftermath, DISTRICTS, Scene, failed, precise};
 use crate::check::Violation;
 use crate::drill::strike::wire::{self, Papers};
 use crate::drill::{DrillError, RECOVERY_MAX};
@@ -130,9 +130,4 @@ fn words(told: &Result<(), Status>) -> String {
         Ok(()) => "no error".to_owned(),
         Err(status) => format!("{:?}: {}", status.code(), status.message()),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-fn precise(count: u64) -> f64 {
-    count as f64
 }
