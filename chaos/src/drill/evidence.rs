@@ -1,4 +1,4 @@
-//! Collects what the checkers judge besides the feed, the twins and the replicas' hashes, and has them judge.
+//! Collects what the checkers judge, the twins and the replicas' hashes, and has them judge it and what was read of the feed.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
