@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 pub use commands::{
-    CLOCK_BOUND_US, CommandAudit, CommandCounts, Deed, DeliveredCommand, IssueOutcome, IssuedCommand, Receipt,
-    ReceiptState,
+    CLOCK_BOUND_US, CommandAudit, CommandCounts, Deed, DeliveredCommand, DeliveredDesired, Deliveries, IssueOutcome,
+    IssuedCommand, Receipt, ReceiptState,
 };
 pub use feed::{FeedAudit, FeedPosition};
 pub use registers::{RegisterCounts, RegisterHistory, RegisterRead, RegisterWrite, WriteOutcome, check_registers};
@@ -33,6 +33,12 @@ pub enum Violation {
     RejectedReadingStored { device: String, observed_us: i64 },
     #[error("{device}, observed at {observed_us} µs: in the feed and never sent")]
     ReadingInvented { device: String, observed_us: i64 },
+    #[error("{device}, observed at {observed_us} µs: in the feed behind what it observed later")]
+    ReadingOutOfOrder { device: String, observed_us: i64 },
+    #[error("{device}, observed at {observed_us} µs: the feed shows {shown:?}, {sent} was sent")]
+    ReadingChanged { device: String, observed_us: i64, shown: Option<String>, sent: String },
+    #[error("a subscription broke off: {reason}")]
+    SubscriptionEnded { reason: String },
     #[error("feed of shard {shard}: {next} follows {last}")]
     PositionNotRising { shard: u32, last: FeedPosition, next: FeedPosition },
     #[error("feed of shard {shard}: facts from {from} to {to} are gone")]
@@ -41,12 +47,16 @@ pub enum Violation {
     TwinBehind { device: String, twin_us: Option<i64>, acknowledged_us: i64 },
     #[error("{device}: the twin shows {twin_us} µs, which was never sent")]
     TwinInvented { device: String, twin_us: i64 },
+    #[error("{device}: the twin shows {shown:?} of {twin_us} µs, {sent} was sent")]
+    TwinChanged { device: String, twin_us: i64, shown: Option<String>, sent: String },
     #[error(
         "shard {shard} at index {applied_index}: node {node} has state hash {hash}, node {other_node} has {other_hash}"
     )]
     ReplicasDiffer { shard: u32, applied_index: u64, node: u64, hash: String, other_node: u64, other_hash: String },
     #[error("{command}: accepted and not in the feed")]
     CommandLost { command: String },
+    #[error("{command}: the feed has shown {shown}, and shows {again:?} when it is read again")]
+    CommandShownOtherwise { command: String, shown: ReceiptState, again: Option<ReceiptState> },
     #[error("{command}: {state} in the end")]
     CommandNotEnded { command: String, state: ReceiptState },
     #[error("{command}: {next} follows {last:?} in the feed")]
@@ -63,6 +73,12 @@ pub enum Violation {
     StaleDeliveryObeyed { command: String, shard: u32, epoch: u64, highest: u64 },
     #[error("{command}: delivered for epoch {epoch} of shard {shard}, on a connection that had seen epoch {highest}")]
     DeliveredStale { command: String, shard: u32, epoch: u64, highest: u64 },
+    #[error("{command}: delivered, and nobody has issued it")]
+    DeliveredWithoutCommand { command: String },
+    #[error(
+        "{device}: its desired state came for epoch {epoch} of shard {shard}, on a connection that had seen epoch {highest}"
+    )]
+    DesiredStale { device: String, shard: u32, epoch: u64, highest: u64 },
     #[error("{command}: delivered {late_us} µs after its deadline")]
     DeliveredLate { command: String, late_us: i64 },
     #[error("{command}: delivered {late_us} µs after its end was told")]

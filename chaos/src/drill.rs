@@ -2,21 +2,23 @@
 //!
 //! Hypothesis: every shard takes writes again, and in the end nothing that was acknowledged is missing, doubled or different
 //! between replicas; commands had their effects once, in time, and their receipts say so; twins were registers all the while.
-//! `strike` makes the fault and undoes it, `probe` measures the outages, `steering` issues commands and obeys them, `health`
-//! decides when the next strike is fair, `evidence` collects what the checkers judge. The drill strikes no more when the cluster
-//! does not come back, and judges all the same.
+//! `strike` makes the fault and undoes it, `probe` measures the outages, `steering` issues commands and obeys them, `subscriber`
+//! reads the feed all the while, `health` decides when the next strike is fair, `evidence` collects what else the checkers judge.
+//! The drill strikes no more when the cluster does not come back, and judges all the same.
 mod evidence;
 mod health;
 mod probe;
 mod report;
 mod steering;
 mod strike;
+mod subscriber;
 
 use std::time::Duration;
 
-use kvarter_api::v1::{Position, SubscribeRequest};
 use kvarter_api::{ApiError, Client, ConnectError, MalformedName, SendError};
-use kvarter_simulator::{EnrollError, Ledger, Load, LoadError, LoadOutcome, LoadPlan, LoadProgress};
+use kvarter_simulator::{
+    EnrollError, Ledger, Load, LoadError, LoadOutcome, LoadPlan, LoadProgress, RoundsError, wall_clock,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -26,13 +28,14 @@ use crate::check::{Violation, Violations, check_registers};
 use crate::fault::{Fault, Victims};
 use crate::fleet::{Fleet, FleetError};
 use crate::journal::{FaultError, UndoError};
-use crate::stage::HostUnable;
+use crate::stage::{ClockShift, HostUnable};
 use evidence::{Evidence, FeedFindings};
 use health::Health;
 use probe::Probe;
 pub use report::{Checked, DrillReport, Figures, StrikeRecord, Verdict};
-use steering::{Steering, SteeringHistory};
+use steering::{Run, Steering, SteeringHistory};
 use strike::{Scene, Strike};
+use subscriber::Subscriber;
 
 /// Longest outage that is waited for; also the time in which a struck node must be back and in step.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
@@ -82,14 +85,18 @@ pub enum DrillError {
     Name(#[from] MalformedName),
     #[error("an assault can not be carried out: {reason}")]
     Assault { reason: String },
-    #[error("the probe's gateway stream failed")]
-    Probe(#[from] SendError),
+    #[error("a gateway stream of the drill failed")]
+    NotSent(#[from] SendError),
+    #[error("a gateway stream of the drill failed")]
+    Rounds(#[from] RoundsError),
     #[error("the cluster is not whole within {waited:?}: {missing}")]
     NotWhole { waited: Duration, missing: String },
     #[error("node {id} was struck, but its process {pid} still runs")]
     StrikeWithoutEffect { id: u64, pid: i32 },
     #[error("node {id} was started again before its disk was back")]
     NodeBeforeDisk { id: u64 },
+    #[error("the clock of node {id} was set {wanted}, and the node tells: {told}")]
+    ClockNotSet { id: u64, wanted: ClockShift, told: String },
     #[error("{fault} of node {id}: nobody took over shard {shard} from it")]
     NotTakenOver { id: u64, fault: Fault, shard: u32 },
 }
@@ -114,11 +121,15 @@ impl Drill {
         let shards = health.wait_until_whole(RECOVERY_MAX).await?;
         tracing::info!(shards = shards.len(), "the cluster is whole");
 
-        let cursors = client.subscribe(SubscribeRequest::default()).await?.cursors();
         let mut probe = Probe::open(client).await?;
         let load = Load::prepare(client, self.plan()).await?;
+        let run = Run::new(wall_clock().as_microsecond());
+        // Nobody has said anything yet.
+        let subscriber = Subscriber::open(client, run.clone()).await?;
+        subscriber.follow(load.turns()).await;
+        subscriber.follow(vec![probe.turns()]).await;
         let held_up_max = self.fault.duration().unwrap_or_default();
-        let steering = Steering::start(client, health.clients(), &probe.districts(), held_up_max).await?;
+        let steering = Steering::start(client, health.clients(), &probe.districts(), &run, held_up_max).await?;
         tracing::info!(devices = self.devices, shards = load.shards().len(), "load begins");
         let (progress, acknowledged) = watch::channel(0);
         let stop_load = CancellationToken::new();
@@ -134,7 +145,7 @@ impl Drill {
         let mut violations = Violations::default();
         let mut strikes = Vec::new();
         let mut found = Found::default();
-        let scene = Scene { client, fleet, health: &health };
+        let scene = Scene { client, fleet, health: &health, subscriber: &subscriber };
         let struck = self.strike(scene, &mut probe, acknowledged, &mut strikes, &mut found).await;
         if let Err(abort) = struck {
             tracing::warn!(reason = with_causes(&abort), "no more strikes");
@@ -155,7 +166,7 @@ impl Drill {
         }
         let LoadOutcome { report: load, mut ledgers, .. } = load;
         ledgers.extend(found.ledgers);
-        let (checked, verdict) = match examine(client, &health, cursors, probe, ledgers, &history).await {
+        let (checked, verdict) = match examine(client, &health, subscriber, probe, ledgers, &history).await {
             Ok((checked, verdict)) => {
                 (checked, Verdict { availability: violations, strikes: found.violations, ..verdict })
             }
@@ -233,7 +244,7 @@ async fn wait_until_loaded(acknowledged: &mut watch::Receiver<u64>) -> Result<()
 async fn examine(
     client: &Client,
     health: &Health<'_>,
-    cursors: Vec<Position>,
+    subscriber: Subscriber,
     mut probe: Probe,
     mut ledgers: Vec<Ledger>,
     history: &SteeringHistory,
@@ -242,18 +253,34 @@ async fn examine(
     ledgers.push(probe.into_ledger());
     let readings = ledgers.iter().map(Ledger::accepted_count).sum();
     let devices = ledgers.iter().map(|ledger| ledger.devices().len() as u64).sum();
-    let shards = ends.len() as u64;
+    let shards = ends.len();
     let evidence = Evidence { client, health, ledgers: &ledgers, history };
-    tracing::info!("reading the feed");
-    let FeedFindings { facts, readings: feed, commands, counts } = evidence.feed(cursors, &ends).await?;
+    tracing::info!("reading the feed to its end");
+    let begin = subscriber.begin_cursors();
+    let read = subscriber.finish(ends.clone()).await;
+    tracing::info!("reading the feed again");
+    let read_again = Subscriber::open_again(client, &read, begin).await?.finish(ends.clone()).await;
+    let FeedFindings { facts, feed, log, commands, counts } = evidence.feed(read, read_again, shards);
     let (registers, register_counts) = check_registers(&history.registers, history.registers.len() as u64);
     tracing::info!(facts, "reading the twins");
     let twins = evidence.twins().await?;
     tracing::info!("comparing the replicas");
-    let replicas = evidence.replicas(shards).await?;
-    let verdict = Verdict { feed, twins, replicas, commands, registers, ..Verdict::default() };
-    let checked = Checked { readings, facts, twins: devices, shards, commands: counts, registers: register_counts };
+    let replicas = evidence.replicas(&ends.keys().copied().collect()).await?;
+    let verdict = Verdict { feed, log, twins, replicas, commands, registers, ..Verdict::default() };
+    let checked = Checked {
+        readings,
+        facts,
+        twins: devices,
+        shards: shards as u64,
+        commands: counts,
+        registers: register_counts,
+    };
     Ok((checked, verdict))
+}
+
+/// Microseconds since 1970.
+fn micros(time: &prost_types::Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000))
 }
 
 /// The error and what caused it, one after the other.

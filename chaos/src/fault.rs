@@ -45,6 +45,14 @@ impl ClockFault {
             _ => Self::Jumping,
         }
     }
+
+    /// Where the clock goes first.
+    pub fn first(self) -> ClockShift {
+        match self {
+            Self::Off(shift) => shift,
+            Self::Jumping => ClockShift { ahead_s: Self::SHIFT_S },
+        }
+    }
 }
 
 /// Clients that misbehave, at all nodes at once.
@@ -150,9 +158,10 @@ mod tests {
 
     #[test]
     fn clocks_go_wrong_in_every_way_within_three_rounds() {
-        let faults: Vec<_> = (1..=3).map(ClockFault::of_round).collect();
+        let faults = [1, 2, 3].map(ClockFault::of_round);
         let off = |ahead_s| ClockFault::Off(ClockShift { ahead_s });
         assert_eq!(faults, [off(600), off(-600), ClockFault::Jumping]);
+        assert_eq!(faults.map(|fault| fault.first().ahead_s), [600, -600, 600]);
     }
 
     #[test]

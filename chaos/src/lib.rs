@@ -14,9 +14,10 @@ mod suite;
 mod tool;
 
 pub use check::{
-    CLOCK_BOUND_US, CommandAudit, CommandCounts, Deed, DeliveredCommand, FeedAudit, FeedPosition, IssueOutcome,
-    IssuedCommand, Receipt, ReceiptState, RegisterCounts, RegisterHistory, RegisterRead, RegisterWrite, ReplicaHash,
-    TwinObservation, Violation, Violations, WriteOutcome, check_registers, check_replicas, check_twins,
+    CLOCK_BOUND_US, CommandAudit, CommandCounts, Deed, DeliveredCommand, DeliveredDesired, Deliveries, FeedAudit,
+    FeedPosition, IssueOutcome, IssuedCommand, Receipt, ReceiptState, RegisterCounts, RegisterHistory, RegisterRead,
+    RegisterWrite, ReplicaHash, TwinObservation, Violation, Violations, WriteOutcome, check_registers, check_replicas,
+    check_twins,
 };
 pub use drill::{Checked, Drill, DrillError, DrillReport, Figures, StrikeRecord, Verdict};
 pub use fault::{Assault, ClockFault, Fault, Victims};

@@ -116,7 +116,7 @@ pub(crate) fn wave(seed: u64, subject: Subject, period_s: i64, second: i64) -> f
     height(knot) * (1.0 - smooth) + height(knot + 1) * smooth
 }
 
-fn mixed(state: u64) -> u64 {
+pub(crate) fn mixed(state: u64) -> u64 {
     let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     state ^ (state >> 31)

@@ -27,6 +27,7 @@ mod profile;
 mod registers;
 mod replay;
 mod resources;
+mod rounds;
 mod scale;
 mod scenario;
 mod setpoints;
@@ -51,7 +52,7 @@ pub use fidelity::{Fidelity, Fit};
 pub use latency::{Latencies, LatencySummary};
 pub use load::{
     Bits, CallReport, CommandReport, Ledger, Load, LoadError, LoadOutcome, LoadPhase, LoadPlan, LoadProgress,
-    LoadReport, LoadSecond, LoadStudy, PlanError, RateSearch, SearchResult, Serial, Trial, load_attribute,
+    LoadReport, LoadSecond, LoadStudy, PlanError, RateSearch, SearchResult, Serial, Trial, Turns, load_attribute,
 };
 pub use merit::{LightingDay, LightingMerit, LightingPlan, LightingRun, MeritError};
 pub use order::{Argument, LEVEL_ARGUMENT, Order, OrderRefused, SET_LEVEL};
@@ -63,6 +64,7 @@ pub use preset::{NotAPreset, Preset};
 pub use profile::{Profile, ProfileError};
 pub use replay::{FileTally, NotADay, ReplayError, ReplaySpan};
 pub use resources::{NodeProcess, NodeProcesses, Usage, UsageError, UsagePoint, UsageWatch};
+pub use rounds::{AnsweredReading, AnsweredRound, Rounds, RoundsError};
 pub use scale::{DevicesFigures, NodesFigures, Scale, ScalePlan, ShardsFigures};
 pub use scenario::{Scenario, ScenarioError};
 pub use signal::{CatalogMismatch, Shape, Signal, SignalCatalog, SimulatedKind, TimedReading, Value};

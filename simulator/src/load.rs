@@ -13,8 +13,10 @@ mod schedule;
 mod search;
 mod study;
 mod timeline;
+mod turns;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvarter_api::{ApiError, Client, GatewayOptions, StreamTotals};
@@ -29,7 +31,7 @@ pub use calls::CallReport;
 pub use commands::CommandReport;
 use commands::Commands;
 use lane::{Lane, LaneOutcome};
-pub use ledger::{Bits, Ledger, Serial};
+pub use ledger::{Bits, Ledger};
 pub use plan::{LoadPlan, PlanError};
 use reads::Reads;
 pub(crate) use report::sum_totals;
@@ -39,6 +41,7 @@ pub use search::{RateSearch, Trial};
 pub use study::{LoadPhase, LoadStudy, SearchResult};
 pub use timeline::LoadSecond;
 use timeline::Timeline;
+pub use turns::{Serial, Turns};
 
 /// Events of one stream that may wait: some seconds of acknowledgements.
 const EVENTS_MAX: usize = 4_096;
@@ -121,6 +124,11 @@ impl Load {
     /// The shards that the devices belong to.
     pub fn shards(&self) -> &BTreeSet<u32> {
         &self.shards
+    }
+
+    /// What the devices will say, for whoever listens to the feed.
+    pub fn turns(&self) -> Vec<Arc<Turns>> {
+        self.lanes.iter().map(Lane::turns).collect()
     }
 
     /// Sends for the plan's duration or until `stop`, then waits up to `patience` for the acknowledgements that are open.

@@ -103,6 +103,39 @@ pub struct DeliveredCommand {
     pub deed: Option<Deed>,
 }
 
+/// A desired state as its device got it, which the device may have refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredDesired {
+    /// `districts/{district}/devices/{device}`
+    pub device: String,
+    pub connection: u64,
+    pub shard: u32,
+    pub epoch: u64,
+    /// Commands that the gateway had got before.
+    pub behind: usize,
+}
+
+/// Everything that one gateway got, in the order of its arrival.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deliveries {
+    pub commands: Vec<DeliveredCommand>,
+    pub desired: Vec<DeliveredDesired>,
+}
+
+/// The highest epoch of each shard that each connection has seen.
+#[derive(Debug, Default)]
+struct Epochs(BTreeMap<(u64, u32), u64>);
+
+impl Epochs {
+    /// Takes in what came; returns the highest epoch seen before, when that is higher.
+    fn see(&mut self, connection: u64, shard: u32, epoch: u64) -> Option<u64> {
+        let highest = self.0.entry((connection, shard)).or_default();
+        let before = *highest;
+        *highest = before.max(epoch);
+        (epoch < before).then_some(before)
+    }
+}
+
 impl DeliveredCommand {
     /// The deadline that the operator can know, whatever a leader with a wrong clock says in the delivery.
     fn known_deadline_us(&self, command: &IssuedCommand) -> i64 {
@@ -163,19 +196,33 @@ impl CommandAudit {
         self.logged.insert(command.to_owned(), state);
     }
 
+    /// Holds what the feed had shown against what it shows when it is `read_again`: what was there stays.
+    pub fn compare(&self, read_again: &Self) -> Violations {
+        let mut shown: Vec<(&String, &ReceiptState)> = self.logged.iter().collect();
+        shown.sort();
+        let mut violations = Violations::default();
+        for (command, shown) in shown {
+            let again = read_again.logged.get(command).copied();
+            if again != Some(*shown) {
+                violations.add(Violation::CommandShownOtherwise { command: command.clone(), shown: *shown, again });
+            }
+        }
+        violations
+    }
+
     /// Judges all of `issued` by what the feed has shown and the `deliveries` that devices noted. Demands at least
     /// `commands_min` accepted commands with an effect.
     pub fn conclude(
         mut self,
         issued: &[IssuedCommand],
-        deliveries: &[DeliveredCommand],
+        deliveries: &Deliveries,
         commands_min: u64,
     ) -> (Violations, CommandCounts) {
-        let mut counts = CommandCounts { deliveries: deliveries.len() as u64, ..CommandCounts::default() };
+        let mut counts = CommandCounts { deliveries: deliveries.commands.len() as u64, ..CommandCounts::default() };
         let known: HashMap<&str, &IssuedCommand> =
             issued.iter().map(|command| (command.name.as_str(), command)).collect();
         self.judge_arrivals(deliveries, &known);
-        let effects = self.effects(deliveries, &known);
+        let effects = self.effects(&deliveries.commands, &known);
         counts.executed = effects.len() as u64;
         let mut seen_through = 0;
         for command in issued {
@@ -209,17 +256,22 @@ impl CommandAudit {
     }
 
     /// What reaches a device, whatever it makes of it: a device that does not check for itself relies on this.
-    fn judge_arrivals(&mut self, deliveries: &[DeliveredCommand], known: &HashMap<&str, &IssuedCommand>) {
-        let mut highest: BTreeMap<(u64, u32), u64> = BTreeMap::new();
-        for delivery in deliveries {
+    fn judge_arrivals(&mut self, deliveries: &Deliveries, known: &HashMap<&str, &IssuedCommand>) {
+        let mut epochs = Epochs::default();
+        let mut desired = deliveries.desired.iter().peekable();
+        for (place, delivery) in deliveries.commands.iter().enumerate() {
+            while let Some(earlier) = desired.next_if(|desired| desired.behind <= place) {
+                self.judge_desired(earlier, &mut epochs);
+            }
             let DeliveredCommand { name, connection, shard, epoch, arrived_us, held_up_max_us, .. } = delivery;
-            let highest = highest.entry((*connection, *shard)).or_default();
-            if epoch < highest {
-                let (command, highest, epoch) = (name.clone(), *highest, *epoch);
+            if let Some(highest) = epochs.see(*connection, *shard, *epoch) {
+                let (command, epoch) = (name.clone(), *epoch);
                 self.violations.add(Violation::DeliveredStale { command, shard: *shard, epoch, highest });
             }
-            *highest = (*highest).max(*epoch);
-            let Some(command) = known.get(name.as_str()) else { continue };
+            let Some(command) = known.get(name.as_str()) else {
+                self.violations.add(Violation::DeliveredWithoutCommand { command: name.clone() });
+                continue;
+            };
             let late_max_us = CLOCK_BOUND_US + TRANSIT_MAX_US + held_up_max_us;
             let late_us = arrived_us - delivery.known_deadline_us(command);
             if late_us > late_max_us {
@@ -230,6 +282,15 @@ impl CommandAudit {
             if late_us > late_max_us {
                 self.violations.add(Violation::DeliveredAfterEnd { command: name.clone(), late_us });
             }
+        }
+        desired.for_each(|desired| self.judge_desired(desired, &mut epochs));
+    }
+
+    fn judge_desired(&mut self, desired: &DeliveredDesired, epochs: &mut Epochs) {
+        let DeliveredDesired { device, connection, shard, epoch, .. } = desired;
+        if let Some(highest) = epochs.see(*connection, *shard, *epoch) {
+            let (device, epoch) = (device.clone(), *epoch);
+            self.violations.add(Violation::DesiredStale { device, shard: *shard, epoch, highest });
         }
     }
 

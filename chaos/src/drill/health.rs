@@ -116,6 +116,12 @@ impl<'a> Health<'a> {
         Ok(shards.map(|shard| (shard.shard, (shard.leader, shard.term))).collect())
     }
 
+    /// The nodes that are to have a replica of each shard.
+    pub(super) async fn placed(&self) -> Result<BTreeMap<u32, BTreeSet<u64>>, ApiError> {
+        let status = self.client.cluster_status().await?;
+        Ok(status.shards.into_iter().map(|shard| (shard.shard, shard.replicas.into_iter().collect())).collect())
+    }
+
     /// A shard that the other nodes than `node` see led by `node` or by nobody, if there is one.
     pub(super) async fn not_taken_over(&self, node: u64) -> Result<Option<u32>, DrillError> {
         for (process, client) in self.fleet.nodes()?.iter().zip(&self.nodes) {

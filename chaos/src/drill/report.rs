@@ -119,7 +119,10 @@ pub struct Verdict {
     pub availability: Violations,
     /// What strikes of many found themselves.
     pub strikes: Violations,
+    /// The feed as it was read all the while.
     pub feed: Violations,
+    /// The feed as it was read again from the same begin when all was over.
+    pub log: Violations,
     pub twins: Violations,
     pub replicas: Violations,
     pub commands: Violations,
@@ -131,6 +134,7 @@ impl Verdict {
     pub(super) fn unchecked(availability: Violations) -> Self {
         let mut verdict = Self { availability, ..Self::default() };
         verdict.feed.require("feed", "acknowledged readings", 0, 1);
+        verdict.log.require("feed", "acknowledged readings", 0, 1);
         verdict.twins.require("twins", "devices with an acknowledged reading", 0, 1);
         verdict.replicas.require("replicas", "shards with all replicas at one index", 0, 1);
         verdict.commands.require("commands", "commands from their issue to their effect", 0, 1);
@@ -138,12 +142,13 @@ impl Verdict {
         verdict
     }
 
-    pub fn checkers(&self) -> [(&'static str, &Violations); 7] {
-        let Self { availability, strikes, feed, twins, replicas, commands, registers } = self;
+    pub fn checkers(&self) -> [(&'static str, &Violations); 8] {
+        let Self { availability, strikes, feed, log, twins, replicas, commands, registers } = self;
         [
             ("availability", availability),
             ("strikes", strikes),
             ("feed", feed),
+            ("log", log),
             ("twins", twins),
             ("replicas", replicas),
             ("commands", commands),
@@ -312,7 +317,7 @@ mod tests {
         let verdict = Verdict::unchecked(Violations::default());
         let report = report([1, 2, 3].map(strike).to_vec(), LoadReport::default(), verdict);
         let broken = report.verdict.checkers().map(|(_, violations)| violations.count);
-        assert_eq!((report.is_passed, broken), (false, [0, 0, 1, 1, 1, 1, 1]));
+        assert_eq!((report.is_passed, broken), (false, [0, 0, 1, 1, 1, 1, 1, 1]));
     }
 
     #[test]

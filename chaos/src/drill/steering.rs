@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::DrillError;
-use crate::check::{DeliveredCommand, IssuedCommand, RegisterHistory};
+use crate::check::{Deliveries, IssuedCommand, RegisterHistory};
 use devices::{Devices, DevicesOutcome};
 use operators::Operator;
 pub(super) use operators::receipt_state;
@@ -32,9 +32,14 @@ const ORDERED_PER_SHARD: usize = 2;
 /// A shard notices within this time that a command's deadline has passed.
 const EXPIRY_SLACK: Duration = Duration::from_secs(5);
 
+/// One drill, whose commands are told from others' by how their ids begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    prefix: String,
+}
+
 /// Operators and devices at work.
 pub(super) struct Steering {
-    run: String,
     stop_operators: CancellationToken,
     operators: JoinSet<Vec<IssuedCommand>>,
     registers: JoinSet<RegisterHistory>,
@@ -45,31 +50,40 @@ pub(super) struct Steering {
 /// What all of them noted.
 #[derive(Debug, Default)]
 pub(super) struct SteeringHistory {
-    /// Begins the ids of this drill's commands.
-    pub(super) run: String,
     /// Operators that ordered.
     pub(super) operators: usize,
     pub(super) issued: Vec<IssuedCommand>,
-    pub(super) deliveries: Vec<DeliveredCommand>,
+    pub(super) deliveries: Deliveries,
     pub(super) registers: Vec<RegisterHistory>,
     /// Why the devices' stream ended before its time.
     pub(super) failure: Option<String>,
 }
 
-impl SteeringHistory {
+impl Run {
+    /// One that began at `begin_us`.
+    pub(super) fn new(begin_us: i64) -> Self {
+        Self { prefix: format!("drill{begin_us:x}-") }
+    }
+
+    /// Begins the ids of its commands.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Whether a command, by its full name, is one of this drill's.
     pub(super) fn has_issued(&self, command: &str) -> bool {
-        command.rsplit_once("/commands/").is_some_and(|(_, id)| id.starts_with(&self.run))
+        command.rsplit_once("/commands/").is_some_and(|(_, id)| id.starts_with(&self.prefix))
     }
 }
 
 impl Steering {
-    /// Registers and attaches devices in `districts`, one district of each shard, and begins to steer them. `nodes` has a client
+    /// Registers and attaches devices in `districts`, one district of each shard, and begins to steer them for `run`. `nodes` has a client
     /// for each node, which the readers use in turn; `held_up_max` is how long the drill's fault may hold up what is on its way.
     pub(super) async fn start(
         client: &Client,
         nodes: &[Client],
         districts: &[String],
+        run: &Run,
         held_up_max: Duration,
     ) -> Result<Self, DrillError> {
         let names = |role: &str, count: usize| -> Result<Vec<DeviceName>, DrillError> {
@@ -84,10 +98,9 @@ impl Steering {
         let mut devices = JoinSet::new();
         devices.spawn(Devices::attach(client, all, held_up_max).await?.serve(stop_devices.clone()));
 
-        let run = format!("drill{:x}", wall_clock().as_microsecond());
         let mut operators = JoinSet::new();
         for (turn, device) in ordered.into_iter().enumerate() {
-            let operator = Operator { client: client.clone(), device, ids: format!("{run}-{turn}") };
+            let operator = Operator { client: client.clone(), device, ids: format!("{}{turn}", run.prefix()) };
             operators.spawn(operator.work(stop_operators.clone()));
         }
         let begin = Instant::now();
@@ -96,14 +109,14 @@ impl Steering {
             let register = Register { client: client.clone(), nodes: nodes.to_vec(), device, begin };
             registers.spawn(register.exercise(stop_operators.clone()));
         }
-        Ok(Self { run, stop_operators, operators, registers, stop_devices, devices })
+        Ok(Self { stop_operators, operators, registers, stop_devices, devices })
     }
 
     /// Lets everybody finish what is open, commands whose outcome is not known included, and takes their notes.
     pub(super) async fn finish(self) -> SteeringHistory {
-        let Self { run, stop_operators, mut operators, registers, stop_devices, mut devices } = self;
+        let Self { stop_operators, mut operators, registers, stop_devices, mut devices } = self;
         stop_operators.cancel();
-        let mut history = SteeringHistory { run, operators: operators.len(), ..SteeringHistory::default() };
+        let mut history = SteeringHistory { operators: operators.len(), ..SteeringHistory::default() };
         while let Some(issued) = operators.join_next().await {
             history.issued.extend(issued.expect("an operator does not panic and is not aborted"));
         }
@@ -154,8 +167,8 @@ mod tests {
 
     #[test]
     fn commands_of_other_drills_are_told_apart() {
-        let history = SteeringHistory { run: "drill1".to_owned(), ..SteeringHistory::default() };
-        assert!(history.has_issued("districts/d/devices/x/commands/drill1-0-0"));
-        assert!(!history.has_issued("districts/d/devices/x/commands/drill2-0-0") && !history.has_issued("drill1"));
+        let run = Run::new(1);
+        assert!(run.has_issued("districts/d/devices/x/commands/drill1-0-0"));
+        assert!(!run.has_issued("districts/d/devices/x/commands/drill12-0-0") && !run.has_issued("drill1-0-0"));
     }
 }

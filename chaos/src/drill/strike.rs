@@ -1,7 +1,10 @@
 //! Carries out one fault on some nodes: makes it, proves that it took effect, and undoes what does not end by itself.
 //!
-//! What has to be undone is in the journal before it is done. `assault` has the clients that misbehave.
+//! What has to be undone is in the journal before it is done. `assault` has the clients that misbehave, `clock` asks a node for its
+//! time; both speak through `wire`, below the client crate.
 mod assault;
+mod clock;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::DrillError;
 use super::health::{Health, LOOK_INTERVAL};
+use super::subscriber::Subscriber;
 use crate::check::Violations;
 use crate::fault::{Assault, ClockFault, Fault};
 use crate::fleet::{Fleet, FleetError, NodeProcess};
@@ -20,6 +24,8 @@ use crate::stage::{ClockShift, Clocks, Disks, HostUnable, Networks, Poison, Thro
 
 /// A struck process is gone, or stands still, within this time; otherwise the strike had no effect.
 const EFFECT_MAX: Duration = Duration::from_secs(5);
+/// A node's clock is where it was set to within this time: its library looks once in a second, and the node has to answer.
+const CLOCK_EFFECT_MAX: Duration = Duration::from_secs(10);
 /// A disk that hangs longer than it should by so much is let go by the system itself.
 const FREEZE_SLACK: Duration = Duration::from_secs(20);
 /// Between two jumps of a clock; nodes look at theirs once in a second.
@@ -31,6 +37,8 @@ pub(super) struct Scene<'a> {
     pub(super) client: &'a Client,
     pub(super) fleet: &'a Fleet,
     pub(super) health: &'a Health<'a>,
+    /// Who has readings acknowledged during a strike has it follow them first.
+    pub(super) subscriber: &'a Subscriber,
 }
 
 /// A fault that was made.
@@ -100,31 +108,30 @@ impl<'a> Strike<'a> {
         &self.struck
     }
 
-    async fn hit(&self, victims: &[u64]) -> Result<(), FaultError> {
+    async fn hit(&self, victims: &[u64]) -> Result<(), DrillError> {
         match self.fault {
-            Fault::Kill => self.struck.iter().try_for_each(NodeProcess::kill)?,
-            Fault::Pause(_) => self.struck.iter().try_for_each(NodeProcess::pause)?,
+            Fault::Kill => self.struck.iter().try_for_each(NodeProcess::kill).map_err(FaultError::from)?,
+            Fault::Pause(_) => self.struck.iter().try_for_each(NodeProcess::pause).map_err(FaultError::from)?,
             Fault::PowerCut => {
-                self.disks().cut(victims).await?;
-                self.struck.iter().try_for_each(kill_survivor)?;
+                self.disks().cut(victims).await.map_err(FaultError::from)?;
+                self.struck.iter().try_for_each(kill_survivor).map_err(FaultError::from)?;
             }
             Fault::HungDisk(time) => {
                 for node in victims {
-                    self.disks().freeze_for(*node, time + FREEZE_SLACK).await?;
+                    self.disks().freeze_for(*node, time + FREEZE_SLACK).await.map_err(FaultError::from)?;
                 }
             }
             Fault::SlowDisk(_) => {
                 for node in &self.struck {
-                    Throttle::of(node.id).slow(node.pid, &self.disks().directory(node.id))?;
+                    let slowed = Throttle::of(node.id).slow(node.pid, &self.disks().directory(node.id));
+                    slowed.map_err(FaultError::from)?;
                 }
             }
-            Fault::Clock(_) => match ClockFault::of_round(self.round) {
-                ClockFault::Off(shift) => self.set_clocks(shift)?,
-                ClockFault::Jumping => {}
-            },
+            // It takes effect later than it is made, and what is measured begins with the effect.
+            Fault::Clock(_) => self.set_clocks(ClockFault::of_round(self.round).first()).await?,
             Fault::Cut(from, _) => {
                 for cable in victims.iter().flat_map(|node| Networks::cables(*node, from)) {
-                    Networks::pull(&cable).await?;
+                    Networks::pull(&cable).await.map_err(FaultError::from)?;
                 }
             }
             Fault::Assault(_) => {}
@@ -165,7 +172,11 @@ impl<'a> Strike<'a> {
                 self.taken_over_within(begin, time).await
             }
             Fault::Clock(time) => match ClockFault::of_round(self.round) {
-                ClockFault::Off(_) => self.taken_over_within(begin, time).await,
+                ClockFault::Off(shift) => {
+                    let aftermath = self.taken_over_within(begin, time).await?;
+                    self.prove_clocks(shift).await?;
+                    Ok(aftermath)
+                }
                 ClockFault::Jumping => {
                     self.jump_until(begin + time).await?;
                     Ok(Aftermath::default())
@@ -208,21 +219,43 @@ impl<'a> Strike<'a> {
         Disks::of(self.scene.fleet.data_dir())
     }
 
-    fn set_clocks(&self, shift: ClockShift) -> Result<(), FaultError> {
+    /// Sets the clocks of the struck nodes, and returns once each tells the time that it was given.
+    async fn set_clocks(&self, shift: ClockShift) -> Result<(), DrillError> {
         let clocks = Clocks::of(self.scene.fleet.data_dir());
         for NodeProcess { id, .. } in &self.struck {
             clocks.set(*id, shift).map_err(|source| FaultError::Clock { node: *id, source })?;
         }
+        self.prove_clocks(shift).await
+    }
+
+    async fn prove_clocks(&self, shift: ClockShift) -> Result<(), DrillError> {
+        let give_up = Instant::now() + CLOCK_EFFECT_MAX;
+        for NodeProcess { id, api_address, .. } in &self.struck {
+            loop {
+                let told = match clock::ahead_us(api_address, &self.scene.client.config().tls).await {
+                    Ok(ahead_us) if clock::shows(shift, ahead_us) => break,
+                    Ok(ahead_us) => ClockShift { ahead_s: ahead_us / 1_000_000 }.to_string(),
+                    Err(untold) => untold.to_string(),
+                };
+                if Instant::now() >= give_up {
+                    return Err(DrillError::ClockNotSet { id: *id, wanted: shift, told });
+                }
+                sleep(LOOK_INTERVAL).await;
+            }
+        }
         Ok(())
     }
 
-    async fn jump_until(&self, end: Instant) -> Result<(), FaultError> {
-        let mut ahead_s = 600;
-        while Instant::now() < end {
-            self.set_clocks(ClockShift { ahead_s })?;
-            ahead_s = -ahead_s;
-            sleep(JUMP_INTERVAL).await;
+    async fn jump_until(&self, end: Instant) -> Result<(), DrillError> {
+        let mut shift = ClockFault::of_round(self.round).first();
+        let mut next = Instant::now() + JUMP_INTERVAL;
+        while next < end {
+            sleep_until(next).await;
+            next += JUMP_INTERVAL;
+            shift = ClockShift { ahead_s: -shift.ahead_s };
+            self.set_clocks(shift).await?;
         }
+        sleep_until(end).await;
         Ok(())
     }
 

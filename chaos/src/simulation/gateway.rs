@@ -1,6 +1,7 @@
 //! A district's gateway and its lamps: readings up, commands and desired levels down. It outlives every node that it talks to.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::call::call;
-use super::history::{Part, SentReading};
+use super::history::{Arrival, ArrivedCommand, Part, SentReading};
 use super::stage::{Phase, Stage, device_names};
 
 /// `temperature` of a luminaire.
@@ -57,23 +58,64 @@ impl Gateway {
 pub(super) async fn run(stage: Arc<Stage>, city: City, node: u64, number: usize, mut random: StdRng) {
     loop {
         stage.until(|stage| stage.gateways.lock()[number].home == node).await;
-        let Some((shard, mailbox)) = connect(&stage, &city, number).await else {
-            tokio::time::sleep(RETRY_PAUSE).await;
-            continue;
+        let mailbox = {
+            let gateway = &mut stage.gateways.lock()[number];
+            gateway.connections += 1;
+            city.open_mailbox(gateway.stream)
         };
-        stage.gateways.lock()[number].is_connected = true;
-        let mut session = Session { stage: &stage, city: &city, number, shard, mailbox };
-        while stage.gateways.lock()[number].home == node && session.step(&mut random).await {
-            tokio::time::sleep(Duration::from_millis(random.random_range(10..80))).await;
+        let came = RefCell::default();
+        let serving = async {
+            let Some(shard) = connect(&stage, &city, number).await else {
+                return tokio::time::sleep(RETRY_PAUSE).await;
+            };
+            stage.gateways.lock()[number].is_connected = true;
+            let session = Session { stage: &stage, city: &city, number, shard, came: &came };
+            while stage.gateways.lock()[number].home == node && session.step(&mut random).await {
+                tokio::time::sleep(Duration::from_millis(random.random_range(10..80))).await;
+            }
+        };
+        // What comes is judged by when it comes, whatever the gateway is waiting for.
+        tokio::select! {
+            biased;
+            () = note_arrivals(&stage, &city, number, mailbox, &came) => {}
+            () = serving => {}
         }
     }
 }
 
+/// Notes what comes for the gateway before any device looks at it: what a device refuses should not have come.
+async fn note_arrivals(
+    stage: &Stage,
+    city: &City,
+    number: usize,
+    mut mailbox: StreamMailbox,
+    came: &RefCell<VecDeque<StreamDelivery>>,
+) {
+    while let Some(delivery) = mailbox.deliveries.recv().await {
+        let command = match &delivery.delivery.delivery {
+            Some(delivery::Delivery::Command(command)) => {
+                Some(ArrivedCommand { id: command.id.clone(), deadline_us: command.deadline_us })
+            }
+            Some(delivery::Delivery::Desired(_)) | None => None,
+        };
+        let gateway = &stage.gateways.lock()[number];
+        stage.history.lock().arrivals.push(Arrival {
+            shard: delivery.shard.0,
+            epoch: delivery.epoch,
+            stream: gateway.stream,
+            connection: gateway.connections,
+            arrived_us: stage.time.now_us(),
+            node_us: city.cluster().ports().clock.now().0,
+            command,
+        });
+        came.borrow_mut().push_back(delivery);
+    }
+}
+
 /// Registers the lamps and opens the stream; `None`: to be tried again.
-async fn connect(stage: &Stage, city: &City, number: usize) -> Option<(ShardId, StreamMailbox)> {
+async fn connect(stage: &Stage, city: &City, number: usize) -> Option<ShardId> {
     let (district, stream, connection) = {
-        let gateway = &mut stage.gateways.lock()[number];
-        gateway.connections += 1;
+        let gateway = &stage.gateways.lock()[number];
         (gateway.district, StreamId(gateway.stream), gateway.connections)
     };
     let shard = city.assign_district(district).await.ok()?;
@@ -88,7 +130,6 @@ async fn connect(stage: &Stage, city: &City, number: usize) -> Option<(ShardId, 
         Ok(Reply::DevicesRegistered(registered)) if registered.outcomes.iter().all(|one| one.outcome < 3) => {}
         _ => return None,
     }
-    let mailbox = city.open_mailbox(stream.0);
     let open = message::OpenStream {
         stream: stream.to_message(),
         client: format!("gateway:{district}"),
@@ -116,7 +157,7 @@ async fn connect(stage: &Stage, city: &City, number: usize) -> Option<(ShardId, 
         gateway.lamps.entry(device.device).or_default();
     }
     stage.note(&format!("{district} is connected to {}", city.cluster().node()));
-    Some((shard, mailbox))
+    Some(shard)
 }
 
 /// A gateway on the node of `city`.
@@ -125,15 +166,15 @@ struct Session<'a> {
     city: &'a City,
     number: usize,
     shard: ShardId,
-    mailbox: StreamMailbox,
+    /// What its devices have not looked at yet.
+    came: &'a RefCell<VecDeque<StreamDelivery>>,
 }
 
 impl Session<'_> {
     /// Takes what was delivered, and says what there is to say. `false`: to be connected anew.
-    async fn step(&mut self, random: &mut StdRng) -> bool {
-        while let Ok(delivery) = self.mailbox.deliveries.try_recv() {
-            self.take(delivery);
-        }
+    async fn step(&self, random: &mut StdRng) -> bool {
+        let came = self.came.take();
+        came.into_iter().for_each(|delivery| self.take(delivery));
         self.acknowledge().await;
         self.submit(random).await
     }

@@ -64,6 +64,28 @@ pub(super) struct Command {
     pub(super) is_accepted: Option<bool>,
 }
 
+/// What a gateway was given for one of its devices, whatever the device made of it.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) shard: u32,
+    pub(super) epoch: u64,
+    pub(super) stream: u128,
+    /// Counts the connections of the stream.
+    pub(super) connection: u64,
+    /// The true time.
+    pub(super) arrived_us: i64,
+    /// The time by the clock of the node that gave it.
+    pub(super) node_us: i64,
+    /// Of a command; other things may come at any time.
+    pub(super) command: Option<ArrivedCommand>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ArrivedCommand {
+    pub(super) id: String,
+    pub(super) deadline_us: i64,
+}
+
 /// Entries of a shard's feed, oldest first.
 pub(super) type Feed = Vec<(u64, Arc<Facts>)>;
 
@@ -73,6 +95,8 @@ pub(super) struct History {
     pub(super) parts: BTreeMap<u128, Vec<Part>>,
     pub(super) operations: Vec<Operation>,
     pub(super) commands: Vec<Command>,
+    /// In their order.
+    pub(super) arrivals: Vec<Arrival>,
     /// Ids that a device executed.
     pub(super) executed: BTreeSet<String>,
     /// What one subscriber of each shard was given, across the deaths of the nodes that served it.

@@ -10,7 +10,7 @@ use kvarter_actors::{CommandState, ShardState, ordinals};
 use kvarter_cluster::{LogIndex, PageId, StateMachine as _};
 
 use super::desk::LEVEL;
-use super::history::{Asked, Feed, History, Operation, SentReading, Told};
+use super::history::{Arrival, Asked, Feed, History, Operation, SentReading, Told};
 use crate::check::{ReplicaHash, Violation, Violations, check_replicas};
 
 /// What a simulation must have seen of each kind, or its verdict is worth nothing.
@@ -18,6 +18,12 @@ const ACKNOWLEDGED_PARTS_MIN: u64 = 30;
 const WRITES_MIN: u64 = 30;
 const READS_MIN: u64 = 15;
 const COMMANDS_MIN: u64 = 3;
+
+/// From a node's last look at a delivery until its gateway has it.
+const HANDED_OVER_MAX_US: i64 = 50_000;
+/// How long after a command's end, by its shard's time, it may still be on its way: a leader's clock is wrong by 3 s at most, what
+/// it sent is held up for 6 s at most, and it may send again until it knows that it is deposed.
+const ON_ITS_WAY_MAX_US: i64 = 12_000_000;
 
 const NO_FEED: &Feed = &Vec::new();
 
@@ -48,14 +54,15 @@ pub(super) struct Replicas {
 pub(super) fn judge(history: &History, replicas: &Replicas) -> Violations {
     let mut found = Violations::default();
     history.broken.iter().for_each(|what| found.add(Violation::Broken { what: what.clone() }));
-    let nodes = usize::try_from(replicas.nodes).expect("a simulation has few nodes");
-    found.append(check_replicas(&replicas.hashes, replicas.shards.into(), nodes));
+    let placed = (1..=replicas.shards).map(|shard| (shard, (1..=replicas.nodes).collect())).collect();
+    found.append(check_replicas(&replicas.hashes, &placed));
     let mut told = Readings::default();
     for shard in 1..=replicas.shards {
         let feed = check_feeds(history, replicas, shard, &mut found);
         told.count(shard, feed, &mut found);
         check_registers(history, shard, feed, &mut found);
         check_commands(history, shard, feed, &mut found);
+        check_arrivals(history, shard, feed, &mut found);
     }
     told.check(history, &mut found);
     let acknowledged = history.parts.values().flatten().filter(|part| part.is_acknowledged).count();
@@ -321,6 +328,41 @@ fn check_commands(history: &History, shard: u32, feed: &Feed, found: &mut Violat
     }
     for id in issued.into_keys().filter(|id| !known.contains(id)) {
         broken(id, "nobody issued it");
+    }
+}
+
+/// What comes to a gateway comes for the latest leader that its node knows, before its deadline by its node's clock, and not long
+/// after its end: devices that check nothing for themselves rely on it.
+fn check_arrivals(history: &History, shard: u32, feed: &Feed, found: &mut Violations) {
+    let mut ended_us: BTreeMap<&str, i64> = BTreeMap::new();
+    for (_, facts) in feed {
+        for fact in &facts.facts {
+            if let Some(Fact::CommandChanged(CommandChanged { id, state, .. })) = &fact.fact
+                && CommandState::from_message(*state).is_some_and(CommandState::is_ended)
+            {
+                ended_us.entry(id).or_insert(facts.time_us);
+            }
+        }
+    }
+    let mut highest: BTreeMap<(u128, u64), u64> = BTreeMap::new();
+    for arrival in history.arrivals.iter().filter(|arrival| arrival.shard == shard) {
+        let Arrival { epoch, stream, connection, arrived_us, node_us, command, .. } = arrival;
+        let named = || command.as_ref().map_or_else(|| "a desired state".to_owned(), |command| command.id.clone());
+        let highest = highest.entry((*stream, *connection)).or_default();
+        if epoch < highest {
+            let (epoch, highest) = (*epoch, *highest);
+            found.add(Violation::DeliveredStale { command: named(), shard, epoch, highest });
+        }
+        *highest = (*highest).max(*epoch);
+        let Some(command) = command else { continue };
+        let late_us = node_us - command.deadline_us;
+        if late_us > HANDED_OVER_MAX_US {
+            found.add(Violation::DeliveredLate { command: named(), late_us });
+        }
+        let late_us = ended_us.get(command.id.as_str()).map_or(0, |ended_us| arrived_us - ended_us);
+        if late_us > ON_ITS_WAY_MAX_US {
+            found.add(Violation::DeliveredAfterEnd { command: named(), late_us });
+        }
     }
 }
 

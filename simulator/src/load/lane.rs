@@ -1,5 +1,5 @@
 //! One stream of a load: sends what is due, hears what became of it, at the same time.
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kvarter_api::{
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::schedule::Schedule;
 use super::timeline::Timeline;
-use super::{Ledger, Serial};
+use super::{Ledger, Serial, Turns};
 use crate::latency::Latencies;
 
 /// Time to end a stream in order once nothing is open.
@@ -72,6 +72,10 @@ impl Lane {
             detached: 0,
         };
         Self { stream, events, attribute, book: Mutex::new(book) }
+    }
+
+    pub(super) fn turns(&self) -> Arc<Turns> {
+        Arc::clone(lock(&self.book).ledger.turns())
     }
 
     /// Sends by `schedule`, in batches of what became due in a `linger`; then waits up to `patience` for open answers.
@@ -168,13 +172,7 @@ impl Sending<'_> {
         book.batches.push(first);
         let readings = (0..count).map(|_| {
             let serial = book.ledger.send();
-            let turn = book.ledger.turn(serial);
-            v1::Reading {
-                alias: u32::try_from(turn).expect("aliases are 32 bits wide"),
-                attribute: self.attribute,
-                observed_us: book.ledger.observed_us(serial),
-                value: Some(v1::reading::Value::Number(f64::from(u8::try_from(serial.0 % 100).unwrap_or(0)))),
-            }
+            book.ledger.turns().reading(serial, self.attribute)
         });
         Some(readings.collect())
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvarter_api::v1;
-use kvarter_simulator::{Ledger, Load, LoadError, LoadPlan, PlanError};
+use kvarter_simulator::{Ledger, Load, LoadError, LoadPlan, PlanError, Rounds, Serial, Turns, register};
 use tokio_util::sync::CancellationToken;
 
 use crate::city::City;
@@ -46,6 +46,37 @@ async fn every_reading_of_a_load_is_counted_once_over_lost_connections() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn devices_that_report_in_rounds_say_what_follows_from_their_turns() {
+    let (city, _nodes, client) = City::start(vec![], None).await;
+    let names: Vec<String> = (0..3).map(|number| format!("districts/rounds/devices/{number}")).collect();
+    let device =
+        |name: &String| v1::Device { name: name.clone(), kind: LoadPlan::KIND.to_owned(), ..Default::default() };
+    register(&client, names.iter().map(device).collect()).await.unwrap();
+    let (mut rounds, shards) = Rounds::attach(&client, names.clone()).await.unwrap();
+    assert_eq!(shards.len(), 3);
+    assert_eq!([rounds.send().await.unwrap(), rounds.send().await.unwrap()], [0, 1]);
+    assert_eq!((rounds.sent(), rounds.open()), (2, 6));
+    let mut answered = BTreeSet::new();
+    while rounds.open() > 0 {
+        let answer = rounds.next().await.unwrap();
+        answered.extend(answer.readings.iter().filter(|it| it.is_accepted).map(|it| (answer.round, it.turn)));
+    }
+    assert_eq!(answered, (0..2).flat_map(|round| (0..3).map(move |turn| (round, turn))).collect());
+    let ledger = rounds.into_ledger();
+    assert_eq!((ledger.sent(), ledger.accepted_count()), (6, 6));
+    let state = city.state();
+    let said: BTreeSet<(usize, i64, u64)> = (0..6)
+        .map(Serial)
+        .map(|serial| (ledger.turns().turn(serial), ledger.observed_us(serial), Turns::value(serial).to_bits()))
+        .collect();
+    let stored = state.readings.iter().flat_map(|((name, _), observations)| {
+        let turn = names.iter().position(|known| known == name).unwrap();
+        observations.iter().map(move |(observed_us, bits)| (turn, *observed_us, *bits))
+    });
+    assert_eq!(stored.collect::<BTreeSet<_>>(), said);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ struct History {
     feed: Vec<(&'static str, ReceiptState)>,
     issued: Vec<IssuedCommand>,
     deliveries: Vec<DeliveredCommand>,
+    desired: Vec<DeliveredDesired>,
 }
 
 fn name(id: &str) -> String {
@@ -67,7 +68,12 @@ fn history() -> History {
             delivered("done", 2, 3 * SECOND_US, None),
             delivered("failed", 3, 2 * SECOND_US, Some(Deed::Failed)),
         ],
+        desired: vec![desired(2, 1), desired(3, 3)],
     }
+}
+
+fn desired(epoch: u64, behind: usize) -> DeliveredDesired {
+    DeliveredDesired { device: "districts/d/devices/y".to_owned(), connection: 0, shard: 4, epoch, behind }
 }
 
 impl History {
@@ -76,7 +82,11 @@ impl History {
         for (id, state) in &self.feed {
             audit.change(&name(id), *state);
         }
-        audit.conclude(&self.issued, &self.deliveries, 2).0.first
+        audit.conclude(&self.issued, &self.deliveries(), 2).0.first
+    }
+
+    fn deliveries(&self) -> Deliveries {
+        Deliveries { commands: self.deliveries.clone(), desired: self.desired.clone() }
     }
 
     fn issued_mut(&mut self, id: &str) -> &mut IssuedCommand {
@@ -90,7 +100,7 @@ fn a_right_history_passes_and_is_counted() {
     assert_eq!(history.judge(), []);
     let mut audit = CommandAudit::default();
     history.feed.iter().for_each(|(id, state)| audit.change(&name(id), *state));
-    let (_, counts) = audit.conclude(&history.issued, &history.deliveries, 0);
+    let (_, counts) = audit.conclude(&history.issued, &history.deliveries(), 0);
     let counted = (counts.issued, counts.accepted, counts.executed, counts.succeeded, counts.expired);
     assert_eq!((counted, counts.deliveries, counts.unknown), ((3, 3, 2, 1, 1), 3, 0));
 }
@@ -122,6 +132,26 @@ fn a_delivery_of_a_deposed_leader_is_named_although_its_device_refuses_it() {
     // The node of a new connection may not have heard of the leader yet.
     stale.deliveries[3].connection = 1;
     assert_eq!(stale.judge(), []);
+}
+
+#[test]
+fn a_desired_state_of_a_deposed_leader_is_named_although_its_device_refuses_it() {
+    let mut stale = history();
+    // Behind the last command, which came for epoch 3, and before it.
+    stale.desired = vec![desired(2, 3)];
+    let device = stale.desired[0].device.clone();
+    assert_eq!(stale.judge(), [Violation::DesiredStale { device, shard: 4, epoch: 2, highest: 3 }]);
+    stale.desired = vec![desired(2, 2)];
+    assert_eq!(stale.judge(), []);
+    stale.desired = vec![desired(4, 2)];
+    assert!(matches!(stale.judge()[..], [Violation::DeliveredStale { epoch: 3, highest: 4, .. }]));
+}
+
+#[test]
+fn a_delivery_of_what_nobody_ordered_is_named_although_its_device_does_nothing() {
+    let mut history = history();
+    history.deliveries.push(delivered("invented", 3, 2 * SECOND_US, None));
+    assert_eq!(history.judge(), [Violation::DeliveredWithoutCommand { command: name("invented") }]);
 }
 
 #[test]
@@ -225,6 +255,7 @@ fn an_unknown_outcome_is_either_there_or_without_effect() {
     assert_eq!(absent.judge()[0], Violation::EffectWithoutCommand { command: name("done") });
     let mut never = absent.clone();
     never.deliveries.retain(|delivery| delivery.name != name("done"));
+    never.desired.clear();
     assert!(matches!(never.judge()[..], [Violation::TooLittleSeen { seen: 1, expected: 2, .. }]));
 }
 
@@ -232,11 +263,13 @@ fn an_unknown_outcome_is_either_there_or_without_effect() {
 fn an_effect_that_nobody_ordered_is_named() {
     let mut history = history();
     history.deliveries.push(delivered("invented", 3, 2 * SECOND_US, Some(Deed::Done)));
-    assert_eq!(history.judge(), [Violation::EffectWithoutCommand { command: name("invented") }]);
+    let command = name("invented");
+    let delivered = Violation::DeliveredWithoutCommand { command: command.clone() };
+    assert_eq!(history.judge(), [delivered, Violation::EffectWithoutCommand { command }]);
 }
 
 #[test]
 fn commands_that_nobody_saw_through_are_no_pass() {
-    let (found, _) = CommandAudit::default().conclude(&[], &[], 1);
+    let (found, _) = CommandAudit::default().conclude(&[], &Deliveries::default(), 1);
     assert!(matches!(found.first[..], [Violation::TooLittleSeen { checker: "commands", seen: 0, expected: 1, .. }]));
 }

@@ -11,7 +11,7 @@ use kvarter_simulator::{open_attached, wall_clock};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::check::{CLOCK_BOUND_US, Deed, DeliveredCommand};
+use crate::check::{CLOCK_BOUND_US, Deed, DeliveredCommand, DeliveredDesired, Deliveries};
 use crate::drill::DrillError;
 
 /// So that answers are on their way when a strike comes.
@@ -30,7 +30,7 @@ pub(super) struct Devices {
     /// By alias.
     names: Vec<DeviceName>,
     ledger: CommandLedger,
-    deliveries: Vec<DeliveredCommand>,
+    deliveries: Deliveries,
     /// Counts connections of the stream.
     connection: u64,
     held_up_max: Duration,
@@ -40,7 +40,7 @@ pub(super) struct Devices {
 }
 
 pub(super) struct DevicesOutcome {
-    pub(super) deliveries: Vec<DeliveredCommand>,
+    pub(super) deliveries: Deliveries,
     pub(super) failure: Option<ApiError>,
 }
 
@@ -50,7 +50,7 @@ impl Devices {
         let (stream, events, _shards) = open_attached(client, GatewayOptions::default(), &names).await?;
         let names = names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
         let ledger = CommandLedger::new(Duration::from_micros(CLOCK_BOUND_US.unsigned_abs()));
-        let (deliveries, answers) = (Vec::new(), BTreeMap::new());
+        let (deliveries, answers) = (Deliveries::default(), BTreeMap::new());
         Ok(Self { stream, events, names, ledger, deliveries, connection: 0, held_up_max, executed: 0, answers })
     }
 
@@ -93,8 +93,8 @@ impl Devices {
             self.executed += 1;
             if self.executed.is_multiple_of(FAILS_EVERY) { Deed::Failed } else { Deed::Done }
         });
-        self.deliveries.push(DeliveredCommand {
-            name: format!("{}/commands/{id}", device.map_or("nobody", DeviceName::as_str)),
+        self.deliveries.commands.push(DeliveredCommand {
+            name: format!("{}/commands/{id}", self.name(*alias)),
             connection: self.connection,
             shard: *shard,
             epoch: *epoch,
@@ -128,9 +128,16 @@ impl Devices {
         }
     }
 
+    fn name(&self, alias: u32) -> &str {
+        usize::try_from(alias).ok().and_then(|alias| self.names.get(alias)).map_or("nobody", DeviceName::as_str)
+    }
+
     /// Does what is wished for, and reports it.
     async fn comply(&mut self, desired: DesiredState) -> Result<(), SendError> {
         let DesiredState { alias, attributes, shard, epoch } = desired;
+        let (device, behind) = (self.name(alias).to_owned(), self.deliveries.commands.len());
+        let connection = self.connection;
+        self.deliveries.desired.push(DeliveredDesired { device, connection, shard, epoch, behind });
         if self.ledger.fence(shard, epoch).is_err() {
             return Ok(());
         }

@@ -1,14 +1,16 @@
 //! Clients that misbehave, and what the cluster has to say to them.
 //!
 //! `garbage` sends what must be refused, `overload` more than can be taken, `streams` loses connections and reads nothing,
-//! `poison` has a device whose code fails. They
-//! speak through `wire`, below the client crate, and some through `proxy`, which can cut connections.
+//! `poison` has a device whose code fails. Some speak through `proxy`, which can cut connections.
 mod garbage;
 mod overload;
 mod poison;
 mod proxy;
 mod streams;
-mod wire;
+
+use std::collections::BTreeMap;
+
+use kvarter_simulator::Usage;
 
 use super::{Aftermath, Scene};
 use crate::check::{Violation, Violations};
@@ -51,6 +53,37 @@ fn judge_unharmed(before: &[NodeProcess], after: &[NodeProcess], violations: &mu
             violations.add(Violation::NodeEnded { node: node.id, pid: node.pid });
         }
     }
+}
+
+impl Scene<'_> {
+    /// Memory of each node that is no page of a file, bytes.
+    fn memory(self) -> Result<Vec<(u64, u64)>, DrillError> {
+        let of_node = |node: NodeProcess| {
+            let usage = Usage::of(u32::try_from(node.pid).map_err(failed)?).map_err(failed)?;
+            Ok((node.id, usage.anonymous_bytes))
+        };
+        self.fleet.nodes()?.into_iter().map(of_node).collect()
+    }
+
+    /// No shard may have another leader, or another term, than `before`.
+    async fn judge_same_leaders(
+        self,
+        before: &BTreeMap<u32, (Option<u64>, u64)>,
+        violations: &mut Violations,
+    ) -> Result<(), DrillError> {
+        for (shard, now) in self.health.leaderships().await? {
+            if before.get(&shard) != Some(&now) {
+                let before = before.get(&shard).and_then(|it| it.0);
+                violations.add(Violation::LeaderChanged { shard, before, now: now.0 });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+fn precise(count: u64) -> f64 {
+    count as f64
 }
 
 fn failed(reason: impl std::fmt::Display) -> DrillError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kvarter_actors::message::{self, DesiredAttribute, Facts, LogPosition, fact, value};
 use kvarter_actors::{AttributeNumber, DeviceNumber, ValueRef};
 
-use super::super::history::{Command, Part};
+use super::super::history::{ArrivedCommand, Command, Part};
 use super::*;
 
 const LAMP: &str = "havn/lamp-0";
@@ -74,6 +74,13 @@ fn feed() -> Feed {
     feed
 }
 
+/// Of a desired state, or of the order, which has its deadline at 200 ms and its end at 121 ms.
+fn arrival(epoch: u64, ordered_ms: Option<i64>) -> Arrival {
+    let at_us = ordered_ms.unwrap_or(5) * 1_000;
+    let command = ordered_ms.map(|_| ArrivedCommand { id: "order".to_owned(), deadline_us: 200_000 });
+    Arrival { shard: 1, epoch, stream: STREAM, connection: 1, arrived_us: at_us, node_us: at_us, command }
+}
+
 /// A history with nothing wrong, and what was seen of its three replicas.
 fn sound() -> (History, Replicas) {
     let mut history = History::default();
@@ -93,6 +100,7 @@ fn sound() -> (History, Replicas) {
     history.commands.push(command("refused", Some(false)));
     history.commands.push(command("lost", None));
     history.executed.insert("order".to_owned());
+    history.arrivals = [arrival(2, None), arrival(2, Some(90)), arrival(3, Some(110))].into();
     for node in 1..=3 {
         history.feeds.insert((node, 1), feed());
     }
@@ -221,4 +229,17 @@ fn commands_that_break_their_promise_are_named() {
     }
     let endless = found(|history, replicas| feeds(history, replicas, |feed| drop(feed.pop())));
     assert!(matches!(&endless[..], [Violation::CommandBroken { what, .. }] if what == "it has no end"), "{endless:?}");
+}
+
+#[test]
+fn what_must_not_arrive_is_named_although_its_device_refuses_it() {
+    let arrived = |arrival: Arrival| found(|history, _| history.arrivals.push(arrival));
+    let stale = arrived(arrival(2, None));
+    assert!(matches!(stale[..], [Violation::DeliveredStale { epoch: 2, highest: 3, .. }]), "{stale:?}");
+    assert_eq!(arrived(Arrival { connection: 2, ..arrival(2, None) }), [], "its node may not know the leader yet");
+    let late = arrived(Arrival { node_us: 200_000 + HANDED_OVER_MAX_US + 1, ..arrival(3, Some(190)) });
+    assert!(matches!(late[..], [Violation::DeliveredLate { .. }]), "{late:?}");
+    let behind = Arrival { arrived_us: 121_000 + ON_ITS_WAY_MAX_US + 1, ..arrival(3, Some(190)) };
+    let ended = arrived(behind);
+    assert!(matches!(ended[..], [Violation::DeliveredAfterEnd { .. }]), "{ended:?}");
 }

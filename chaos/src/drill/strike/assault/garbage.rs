@@ -12,10 +12,10 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
-use super::wire::{self, BytesOutcome, Greeting, HandshakeError, Papers};
 use super::{Aftermath, Scene, failed};
 use crate::check::{Violation, Violations};
 use crate::drill::DrillError;
+use crate::drill::strike::wire::{self, BytesOutcome, Greeting, HandshakeError, Papers};
 
 /// Where `kvarter dev` keeps a client's certificate that has expired.
 const EXPIRED: &str = "tls/expired";

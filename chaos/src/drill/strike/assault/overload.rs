@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use kvarter_api::v1::{DesiredValue, ErrorReason, PatchDesiredRequest, Value, value};
 use kvarter_api::{ApiError, Client, ClientConfig};
-use kvarter_simulator::{Load, LoadPlan, LoadReport, Usage, register};
+use kvarter_simulator::{Load, LoadPlan, LoadReport, register};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Aftermath, DISTRICTS, Scene, failed};
+use super::{Aftermath, DISTRICTS, Scene, failed, precise};
 use crate::check::Violation;
 use crate::drill::DrillError;
 
@@ -56,7 +56,7 @@ struct Told {
 
 pub(super) async fn flood(scene: Scene<'_>, factor: u32) -> Result<Aftermath, DrillError> {
     let leaders = scene.health.leaderships().await?;
-    let resident = resident_bytes(scene)?;
+    let resident = scene.memory()?;
     let device = kvarter_api::v1::Device {
         name: WISHED.to_owned(),
         kind: "building".to_owned(),
@@ -100,15 +100,7 @@ pub(super) async fn flood(scene: Scene<'_>, factor: u32) -> Result<Aftermath, Dr
             violations.add(Violation::MemoryUnbounded { node, growth_bytes });
         }
     }
-    for (shard, now) in scene.health.leaderships().await? {
-        if leaders.get(&shard) != Some(&now) {
-            violations.add(Violation::LeaderChanged {
-                shard,
-                before: leaders.get(&shard).and_then(|it| it.0),
-                now: now.0,
-            });
-        }
-    }
+    scene.judge_same_leaders(&leaders, violations).await?;
     aftermath.figures = [
         ("times as much", f64::from(factor)),
         ("found readings/s", capacity),
@@ -216,22 +208,13 @@ impl Told {
     }
 }
 
-/// Memory of each node that is no page of a file.
-fn resident_bytes(scene: Scene<'_>) -> Result<Vec<(u64, u64)>, DrillError> {
-    let of_node = |node: crate::fleet::NodeProcess| {
-        let usage = Usage::of(u32::try_from(node.pid).map_err(failed)?).map_err(failed)?;
-        Ok((node.id, usage.anonymous_bytes))
-    };
-    scene.fleet.nodes()?.into_iter().map(of_node).collect()
-}
-
 /// The most that each node had until `stop`.
 async fn watch_memory(scene: Scene<'_>, stop: &CancellationToken) -> Result<Vec<(u64, u64)>, DrillError> {
-    let mut peaks = resident_bytes(scene)?;
+    let mut peaks = scene.memory()?;
     let begin = Instant::now();
     while !stop.is_cancelled() && begin.elapsed() < FLOOD + DRAIN_MAX {
         sleep(LOOK_INTERVAL).await;
-        for ((_, peak), (_, now)) in peaks.iter_mut().zip(resident_bytes(scene)?) {
+        for ((_, peak), (_, now)) in peaks.iter_mut().zip(scene.memory()?) {
             *peak = now.max(*peak);
         }
     }
@@ -241,11 +224,6 @@ async fn watch_memory(scene: Scene<'_>, stop: &CancellationToken) -> Result<Vec<
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are far below 2^64")]
 fn whole(rate: f64) -> u64 {
     rate as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-fn precise(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

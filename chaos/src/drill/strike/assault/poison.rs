@@ -70,7 +70,7 @@ pub(super) async fn administer(scene: Scene<'_>) -> Result<Aftermath, DrillError
     let leaders = scene.health.leaderships().await?;
     let before = quarantined(scene).await?;
     let mut poisoned = Poisoned::open(client, &run).await?;
-    let neighbours = Neighbours::start(client, &run).await?;
+    let neighbours = Neighbours::start(scene, &run).await?;
     sleep(CALM).await;
 
     neighbours.enter(Phase::During);
@@ -100,7 +100,7 @@ pub(super) async fn administer(scene: Scene<'_>) -> Result<Aftermath, DrillError
     // Whoever leads next runs the device's code again.
     poisoned.report(WHOLESOME).await?;
     poisoned.judge_untold(&mut violations);
-    judge_same_leaders(scene, &leaders, &mut violations).await?;
+    scene.judge_same_leaders(&leaders, &mut violations).await?;
 
     outcome.disobeyed.into_iter().for_each(|what| violations.add(Violation::Broken { what }));
     let mut aftermath = Aftermath { ledgers: vec![outcome.ledger], violations, ..Aftermath::default() };
@@ -147,20 +147,6 @@ fn judge_waits(what: &'static str, waits: &Waits, aftermath: &mut Aftermath) {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "latencies are far below 2^64")]
 fn micros(ms: f64) -> u64 {
     (ms * 1e3) as u64
-}
-
-async fn judge_same_leaders(
-    scene: Scene<'_>,
-    before: &std::collections::BTreeMap<u32, (Option<u64>, u64)>,
-    violations: &mut Violations,
-) -> Result<(), DrillError> {
-    for (shard, now) in scene.health.leaderships().await? {
-        if before.get(&shard) != Some(&now) {
-            let before = before.get(&shard).and_then(|it| it.0);
-            violations.add(Violation::LeaderChanged { shard, before, now: now.0 });
-        }
-    }
-    Ok(())
 }
 
 /// The device whose code is to fail.

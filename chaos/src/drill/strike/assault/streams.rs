@@ -19,13 +19,12 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::proxy::Proxy;
-use super::wire::{self, Papers};
-use super::{Aftermath, DISTRICTS, Scene, failed};
+use super::{Aftermath, DISTRICTS, Scene, failed, precise};
 use crate::check::Violation;
+use crate::drill::strike::wire::{self, Papers};
 use crate::drill::{DrillError, RECOVERY_MAX};
 use crate::fault::Victims;
 
-const CONNECT: &str = "/kvarter.v1.DeviceGateway/Connect";
 /// How long gateways send over wires that are cut again and again.
 const CUTTING: Duration = Duration::from_secs(12);
 const CUT_INTERVAL: Duration = Duration::from_millis(700);
@@ -78,6 +77,7 @@ async fn lose_connections(scene: Scene<'_>, aftermath: &mut Aftermath) -> Result
         district_prefix: "cut".to_owned(),
     };
     let load = Load::prepare(&gateway, plan).await?;
+    scene.subscriber.follow(load.turns()).await;
     let leaders = scene.health.leaders().await?;
     let nodes: Vec<u64> = scene.fleet.nodes()?.iter().map(|node| node.id).collect();
     let victim = Victims::BusiestLeader.choose(0, &nodes, &leaders);
@@ -130,9 +130,4 @@ fn words(told: &Result<(), Status>) -> String {
         Ok(()) => "no error".to_owned(),
         Err(status) => format!("{:?}: {}", status.code(), status.message()),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-fn precise(count: u64) -> f64 {
-    count as f64
 }

@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::Answer;
-use crate::drill::strike::assault::wire;
+use crate::drill::strike::wire::{self, CONNECT};
 
 const GET_TWIN: &str = "/kvarter.v1.TwinService/GetTwin";
 const LIST_TWINS: &str = "/kvarter.v1.TwinService/ListTwins";
@@ -19,7 +19,6 @@ const PATCH_DESIRED: &str = "/kvarter.v1.TwinService/PatchDesired";
 const ISSUE_COMMAND: &str = "/kvarter.v1.CommandService/IssueCommand";
 const WATCH_COMMAND: &str = "/kvarter.v1.CommandService/WatchCommand";
 const SUBSCRIBE: &str = "/kvarter.v1.FeedService/Subscribe";
-const CONNECT: &str = "/kvarter.v1.DeviceGateway/Connect";
 const STATUS: &str = "/kvarter.v1.ClusterAdmin/GetClusterStatus";
 const PEER_CALL: &str = "/kvarter.cluster.v1.Peer/Call";
 

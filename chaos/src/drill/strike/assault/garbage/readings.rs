@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::calls::hostile_device;
 use super::{Answer, failed};
 use crate::drill::DrillError;
-use crate::drill::strike::assault::wire::ANSWER_MAX;
+use crate::drill::strike::wire::ANSWER_MAX;
 
 const HOUR_US: i64 = 3_600_000_000;
 /// `temperature` and `ventilationMode` of the kind `building`, by number.

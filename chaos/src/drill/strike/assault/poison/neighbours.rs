@@ -1,22 +1,22 @@
 //! Those next door to the poisoned device: sensors that report all the time, buildings that obey, and who orders them about.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kvarter_api::v1::{
-    Argument, CommandDelivery, CommandOutcome, CommandState, Device, IssueCommandRequest, Reading, ReadingOutcome,
-    Value, reading, value,
+    Argument, CommandDelivery, CommandOutcome, CommandState, Device, IssueCommandRequest, Value, value,
 };
 use kvarter_api::{
-    Admission, BatchSequence, Client, CommandLedger, CommandName, DeviceName, GatewayEvent, GatewayEvents,
-    GatewayOptions, GatewayStream,
+    Admission, Client, CommandLedger, CommandName, DeviceName, GatewayEvent, GatewayEvents, GatewayOptions,
+    GatewayStream,
 };
-use kvarter_simulator::{Ledger, LoadPlan, Serial, load_attribute, open_attached, register, wall_clock};
+use kvarter_simulator::{AnsweredRound, Ledger, LoadPlan, Rounds, open_attached, register, wall_clock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{ANSWER_MAX, DISTRICT, Phase, Waits, failed};
+use super::{ANSWER_MAX, DISTRICT, Phase, Scene, Waits, failed};
 use crate::check::CLOCK_BOUND_US;
 use crate::drill::DrillError;
 
@@ -52,7 +52,8 @@ pub(super) struct Outcome {
 }
 
 impl Neighbours {
-    pub(super) async fn start(client: &Client, run: &str) -> Result<Self, DrillError> {
+    pub(super) async fn start(scene: Scene<'_>, run: &str) -> Result<Self, DrillError> {
+        let client = scene.client;
         let names = |role: &str, count: usize| -> Vec<String> {
             (0..count).map(|number| format!("{DISTRICT}/devices/{role}-{run}-{number}")).collect()
         };
@@ -80,7 +81,9 @@ impl Neighbours {
             let (phase, stop) = (started.phase.subscribe(), started.stop_asking.clone());
             started.operators.spawn(operate(client, device, ids, phase, stop));
         }
-        let sensors = Sensors::attach(client, sensors).await?;
+        let (rounds, _) = Rounds::attach(client, sensors).await?;
+        scene.subscriber.follow(vec![Arc::clone(rounds.ledger().turns())]).await;
+        let sensors = Sensors { rounds, open: BTreeMap::new(), waits: Waits::default() };
         started.sensors.spawn(sensors.report(started.phase.subscribe(), started.stop_asking.clone()));
         Ok(started)
     }
@@ -104,91 +107,47 @@ impl Neighbours {
         }
         let sensors = self.sensors.join_next().await.ok_or_else(|| failed("no sensors were started"))?;
         let sensors = sensors.expect("sensors do not panic and are not aborted")?;
-        Ok(Outcome { ledger: sensors.ledger, readings: sensors.waits, commands, disobeyed })
+        Ok(Outcome { ledger: sensors.rounds.into_ledger(), readings: sensors.waits, commands, disobeyed })
     }
 }
 
-/// Sensors behind one stream; a round is a batch with one reading of each.
+/// Sensors behind one stream, all of one shard.
 struct Sensors {
-    stream: GatewayStream,
-    events: GatewayEvents,
-    attribute: u32,
-    ledger: Ledger,
+    rounds: Rounds,
+    /// When each round without an answer was sent.
     open: BTreeMap<u64, (Instant, Phase)>,
     waits: Waits,
 }
 
 impl Sensors {
-    async fn attach(client: &Client, names: Vec<String>) -> Result<Self, DrillError> {
-        let attribute = load_attribute(client).await?;
-        let (stream, events, _) = open_attached(client, GatewayOptions::default(), &names).await?;
-        let ledger = Ledger::new(names, wall_clock().as_microsecond());
-        Ok(Self { stream, events, attribute, ledger, open: BTreeMap::new(), waits: Waits::default() })
-    }
-
     /// Reports until `stop`, and waits for what is open then.
     async fn report(mut self, phase: watch::Receiver<Phase>, stop: CancellationToken) -> Result<Self, DrillError> {
-        let mut rounds = interval(ROUND_INTERVAL);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut ticks = interval(ROUND_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !stop.is_cancelled() {
             tokio::select! {
-                _ = rounds.tick(), if self.open.len() < ROUNDS_OPEN_MAX => {
-                    let now = *phase.borrow();
-                    self.send_round(now).await?;
+                _ = ticks.tick(), if self.open.len() < ROUNDS_OPEN_MAX => {
+                    let begun = (Instant::now(), *phase.borrow());
+                    self.open.insert(self.rounds.send().await?, begun);
                 }
-                event = self.events.next() => self.take(event)?,
+                answer = self.rounds.next() => self.take(&answer?),
                 () = stop.cancelled() => break,
             }
         }
         let give_up = Instant::now() + ANSWER_MAX;
         while !self.open.is_empty() {
             tokio::select! {
-                event = self.events.next() => self.take(event)?,
+                answer = self.rounds.next() => self.take(&answer?),
                 () = sleep_until(give_up) => return Err(failed("readings of neighbours were not answered")),
             }
         }
         Ok(self)
     }
 
-    async fn send_round(&mut self, phase: Phase) -> Result<(), DrillError> {
-        let first = self.ledger.sent();
-        let readings = (0..).zip(first..first + self.ledger.devices().len() as u64).map(|(alias, number)| Reading {
-            alias,
-            attribute: self.attribute,
-            observed_us: self.ledger.observed_us(Serial(number)),
-            value: Some(reading::Value::Number(1.0)),
-        });
-        let readings: Vec<Reading> = readings.collect();
-        let (begin, count) = (Instant::now(), readings.len());
-        let BatchSequence(sequence) = self.stream.send(readings).await?;
-        for _reading in 0..count {
-            self.ledger.send();
-        }
-        self.open.insert(sequence, (begin, phase));
-        Ok(())
-    }
-
-    fn take(&mut self, event: Option<GatewayEvent>) -> Result<(), DrillError> {
-        let answer = match event {
-            Some(GatewayEvent::Acknowledged(answer)) => answer,
-            Some(GatewayEvent::Failed(error)) => return Err(error.into()),
-            None => return Err(failed("the stream of the neighbours' sensors ended")),
-            Some(_of_others) => return Ok(()),
-        };
-        let BatchSequence(sequence) = answer.sequence;
-        if let Some((begin, phase)) = self.open.remove(&sequence) {
+    fn take(&mut self, answer: &AnsweredRound) {
+        if let Some((begin, phase)) = self.open.remove(&answer.round) {
             self.waits.record(phase, begin.elapsed());
         }
-        // Batches count from 1, rounds from 0.
-        let first = (sequence - 1) * self.ledger.devices().len() as u64;
-        for reading in &answer.readings {
-            let serial = Serial(first + u64::from(reading.index));
-            match reading.outcome {
-                ReadingOutcome::Rejected => self.ledger.reject(serial),
-                _ => self.ledger.accept(serial),
-            }
-        }
-        Ok(())
     }
 }
 

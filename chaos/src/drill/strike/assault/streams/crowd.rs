@@ -12,10 +12,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use super::{CONNECT, attach, batch, channels, frame, precise};
+use super::{attach, batch, channels, frame, precise};
 use crate::check::Violation;
 use crate::drill::DrillError;
-use crate::drill::strike::assault::wire;
+use crate::drill::strike::wire::{self, CONNECT};
 use crate::drill::strike::{Aftermath, Scene};
 
 const STREAMS: u32 = 10_000;

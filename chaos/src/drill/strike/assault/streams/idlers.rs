@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kvarter_api::v1::{
     Device, FeedMessage, OpenStream, Position, Reading, ReadingBatch, SubscribeRequest, connect_request, reading,
 };
-use kvarter_simulator::{LoadPlan, Usage, register, wall_clock};
+use kvarter_simulator::{LoadPlan, register, wall_clock};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -14,10 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::{CONNECT, attach, failed, frame, precise, words};
+use super::{attach, failed, frame, precise, words};
 use crate::check::Violation;
 use crate::drill::DrillError;
-use crate::drill::strike::assault::wire;
+use crate::drill::strike::wire::{self, CONNECT};
 use crate::drill::strike::{Aftermath, Scene};
 
 const SUBSCRIBE: &str = "/kvarter.v1.FeedService/Subscribe";
@@ -91,11 +91,7 @@ fn full_batch(sequence: u64) -> Bytes {
 
 /// Of all nodes together.
 fn anonymous_bytes(scene: Scene<'_>) -> Result<u64, DrillError> {
-    let mut bytes = 0;
-    for node in scene.fleet.nodes()? {
-        bytes += Usage::of(u32::try_from(node.pid).map_err(failed)?).map_err(failed)?.anonymous_bytes;
-    }
-    Ok(bytes)
+    Ok(scene.memory()?.into_iter().map(|(_, bytes)| bytes).sum())
 }
 
 /// Subscribes to everything, sleeps, then reads what is there. Returns where each shard goes on, or what was said in place of

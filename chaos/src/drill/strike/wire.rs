@@ -19,6 +19,8 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
 
+/// The gateway stream.
+pub(super) const CONNECT: &str = "/kvarter.v1.DeviceGateway/Connect";
 /// The longest that any answer takes.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A node closes what is no connection within this time; its own limit for a handshake is 5 s.
