@@ -157,6 +157,7 @@ impl Bulk {
         };
         let issued = match self.issue(device, &id, shard).await {
             Ok(issued) => issued,
+            Err(failure) if failure.reason() == FailureReason::Unknown => return Err(status::of_failure(&failure)),
             Err(failure) => return Ok(Outcome::Refused(failure.message)),
         };
         let (commands, mut changes) = mpsc::channel(CHANGES_MAX);
@@ -177,9 +178,9 @@ impl Bulk {
         }
     }
 
-    /// Issues the command, or finds that it was.
+    /// Issues the command, or finds that it was. Once it may have been, only an answer of its shard says more than `UNKNOWN`.
     async fn issue(&self, device: &DeviceName, id: &CommandId, shard: ShardId) -> Result<message::Command, Failure> {
-        let mut attempts = 0;
+        let (mut attempts, mut unknown) = (0, None);
         loop {
             let (name, id) = (device.as_str().to_owned(), id.as_str().to_owned());
             let issue = shard_request::Request::IssueCommand(message::IssueCommand { name, id, ..self.order.clone() });
@@ -195,8 +196,14 @@ impl Bulk {
                 failure.reason(),
                 FailureReason::NotLeader | FailureReason::Unknown | FailureReason::Overloaded | FailureReason::DiskFull
             );
-            if !may_repeat || attempts >= ATTEMPTS_MAX {
+            if !may_repeat {
                 return Err(failure);
+            }
+            if attempts >= ATTEMPTS_MAX {
+                return Err(unknown.unwrap_or(failure));
+            }
+            if failure.reason() == FailureReason::Unknown {
+                unknown = Some(failure.clone());
             }
             sleep(ATTEMPT_PAUSE.max(Duration::from_millis(u64::from(failure.retry_after_ms)))).await;
         }
