@@ -40,6 +40,7 @@ pub(super) struct Run {
 
 /// Operators and devices at work.
 pub(super) struct Steering {
+    run: Run,
     stop_operators: CancellationToken,
     operators: JoinSet<Vec<IssuedCommand>>,
     registers: JoinSet<RegisterHistory>,
@@ -109,12 +110,12 @@ impl Steering {
             let register = Register { client: client.clone(), nodes: nodes.to_vec(), device, begin };
             registers.spawn(register.exercise(stop_operators.clone()));
         }
-        Ok(Self { stop_operators, operators, registers, stop_devices, devices })
+        Ok(Self { run: run.clone(), stop_operators, operators, registers, stop_devices, devices })
     }
 
     /// Lets everybody finish what is open, commands whose outcome is not known included, and takes their notes.
     pub(super) async fn finish(self) -> SteeringHistory {
-        let Self { stop_operators, mut operators, registers, stop_devices, mut devices } = self;
+        let Self { run, stop_operators, mut operators, registers, stop_devices, mut devices } = self;
         stop_operators.cancel();
         let mut history = SteeringHistory { operators: operators.len(), ..SteeringHistory::default() };
         while let Some(issued) = operators.join_next().await {
@@ -126,6 +127,8 @@ impl Steering {
         while let Some(outcome) = devices.join_next().await {
             let DevicesOutcome { deliveries, failure } = outcome.expect("devices do not panic and are not aborted");
             history.deliveries = deliveries;
+            // The devices may still have been ordered about by a drill that was broken off before.
+            history.deliveries.commands.retain(|delivered| run.has_issued(&delivered.name));
             history.failure = failure.map(|error| error.to_string());
         }
         history

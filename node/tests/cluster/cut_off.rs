@@ -2,9 +2,13 @@
 use std::time::Duration;
 
 use kvarter_api::v1::{
-    Argument, Device, ErrorReason, IssueCommandRequest, IssueCommandsRequest, SubscribeRequest, Value, value,
+    Argument, Attachment, Device, ErrorReason, IssueCommandRequest, IssueCommandsRequest, SubscribeRequest, Value,
+    value,
 };
-use kvarter_api::{ApiError, Client, ClientConfig, CommandName, CommandWatch, DeviceName, Subscription};
+use kvarter_api::{
+    ApiError, Client, ClientConfig, CommandName, CommandWatch, DeviceName, GatewayEvent, GatewayEvents, GatewayOptions,
+    GatewayStream, Subscription,
+};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -23,6 +27,16 @@ async fn end_of_feed(mut feed: Subscription) -> ApiError {
     loop {
         if let Err(error) = feed.next().await {
             return error;
+        }
+    }
+}
+
+/// Why a stream first lost its connection.
+async fn loss_of_stream(mut events: GatewayEvents) -> ApiError {
+    loop {
+        match events.next().await.expect("a stream does not end without a word") {
+            GatewayEvent::Disconnected(error) | GatewayEvent::Failed(error) => return error,
+            _of_its_devices => {}
         }
     }
 }
@@ -57,6 +71,9 @@ async fn whoever_waits_at_a_node_that_is_cut_off_hears_of_it() {
     let first = watch.next().await.expect("a command").expect("it has not ended");
     assert_eq!(first.name, command.name);
     let feed = client.subscribe(SubscribeRequest::default()).await.expect("a subscription");
+    let (stream, events) = GatewayStream::open(&client, GatewayOptions::default()).await.expect("a stream");
+    let sensor = Attachment { device: lamp.to_string(), ..Attachment::default() };
+    assert_eq!(stream.attach(vec![sensor]).await.expect("an answer")[0].error, "");
     let mut waves = client.issue_commands(IssueCommandsRequest {
         parent: "districts/-".to_owned(),
         kind: KIND.to_owned(),
@@ -75,9 +92,11 @@ async fn whoever_waits_at_a_node_that_is_cut_off_hears_of_it() {
 
     fleet.kill(NODES[1]).await;
     fleet.kill(NODES[2]).await;
-    let all = async { tokio::join!(end_of_feed(feed), end_of_watch(watch), ordering.join_next()) };
-    let (feed, watch, waves) = timeout(PATIENCE, all).await.expect("all hear of it");
+    let all =
+        async { tokio::join!(end_of_feed(feed), loss_of_stream(events), end_of_watch(watch), ordering.join_next()) };
+    let (feed, lost, watch, waves) = timeout(PATIENCE, all).await.expect("all hear of it");
     assert_eq!(feed.reason(), Some(ErrorReason::NoReplica));
+    assert_eq!(lost.reason(), Some(ErrorReason::NoReplica));
     // It came back to the same node, where nobody could tell what the command is by now.
     assert!(!matches!(watch, ApiError::Rejected { .. }), "{watch:?}");
     let waves = waves.unwrap().unwrap().expect_err("the order is broken off");

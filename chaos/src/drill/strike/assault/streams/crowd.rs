@@ -80,7 +80,8 @@ fn settle(
     }
 }
 
-/// Opens a stream, attaches `device`, sends a reading, and returns when it is acknowledged as stored.
+/// Opens a stream, attaches `device`, sends a reading, and returns when it is acknowledged as stored: now, or by a try of the node
+/// whose outcome it did not know.
 async fn join(connection: &Channel, device: String) -> Result<Member, Status> {
     let (requests, frames) = mpsc::channel(3);
     let opening = connect_request::Message::Open(OpenStream::default());
@@ -93,7 +94,9 @@ async fn join(connection: &Channel, device: String) -> Result<Member, Status> {
         let response = ConnectResponse::decode(response).map_err(|error| Status::internal(error.to_string()))?;
         if let Some(connect_response::Message::Acknowledged(acknowledged)) = response.message {
             return match acknowledged.outcomes.first().copied().map(ReadingOutcome::try_from) {
-                Some(Ok(ReadingOutcome::Stored)) => Ok(Member { _requests: requests, _responses: responses }),
+                Some(Ok(ReadingOutcome::Stored | ReadingOutcome::AcceptedEarlier)) => {
+                    Ok(Member { _requests: requests, _responses: responses })
+                }
                 outcome => Err(Status::unknown(format!("the reading was {outcome:?}"))),
             };
         }
