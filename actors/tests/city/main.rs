@@ -413,8 +413,9 @@ async fn a_full_inbox_refuses_readings_of_low_criticality_and_takes_an_operators
     let retries = |places: std::ops::Range<usize>| {
         answers[places].iter().filter_map(|answer| Some(answer.as_ref().err()?.retry_after_ms)).collect::<Vec<_>>()
     };
-    assert!(retries(0..10).iter().all(|retry_ms| (400..=800).contains(retry_ms)), "{answers:?}");
-    assert!(retries(10..16).iter().all(|retry_ms| (100..=200).contains(retry_ms)), "{answers:?}");
+    // Later the less critical, and a turn of a millisecond after those before.
+    assert!(retries(0..10).iter().all(|retry_ms| (400..=800 + 6).contains(retry_ms)), "{answers:?}");
+    assert!(retries(10..16).iter().all(|retry_ms| (100..=200 + 4).contains(retry_ms)), "{answers:?}");
     assert_eq!(Criticality::ALL.map(|criticality| city.requests_refused(criticality)), [6, 4, 0, 0]);
     assert_eq!(gateway.command_with_id("c1").await.1.action, "set_level");
     assert_eq!(city.requests_waiting(shard), Some(0));
