@@ -207,6 +207,11 @@ impl City {
         self.inner.is_cut_off(shard)
     }
 
+    /// Whether another replica of `shard` answers this node.
+    pub fn reaches_another(&self, shard: ShardId) -> bool {
+        self.inner.reaches_another(shard)
+    }
+
     /// Entries of `shard` behind `after`, from the local replica while it keeps them, else from another.
     pub fn feed(&self, shard: ShardId, after: LogIndex) -> CityFeed {
         CityFeed {

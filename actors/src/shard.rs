@@ -1,9 +1,10 @@
 //! A shard that this node leads: its one writer, and the actors of its devices and services.
 //!
 //! Start at `state` (pure: requests become batches, batches become entries, answers wait for the commit) and
-//! [`ShardActor`], which runs what it says. [`Inbox`] is the only way in, and bounds what waits (`admission`: low criticality is
-//! refused first; `refusals`: when it may come again). `slots` decides which devices have an actor, `outbox` how deliveries leave. Deliberately not here: what a request comes to, which is
-//! [`crate::Decider`]'s, and who leads, which is the cluster's.
+//! [`ShardActor`], which runs what it says. [`Inbox`] is the only way in, and bounds what waits (`admission`: low criticality
+//! is refused first; `refusals`: when it may come again). `slots` decides which devices have an actor, `outbox` how deliveries
+//! leave, `time` what time it is. Deliberately not here: what a request comes to, which is [`crate::Decider`]'s, and who leads,
+//! which is the cluster's.
 
 mod actor;
 mod admission;

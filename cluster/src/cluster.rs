@@ -45,7 +45,6 @@ use crate::ports::storage::in_place;
 use crate::wire::meta_change::Change;
 use crate::wire::{self, peer_server::PeerServer};
 use crate::{LogIndex, NodeId, Ports, ShardHandle, ShardId, StateMachine, Term};
-use clocks::far_clocks;
 pub use disk::DiskState;
 use opening::Opening;
 
@@ -319,7 +318,7 @@ impl<S: StateMachine> Cluster<S> {
     /// Whether this node's clock is far from those of most others, as far as theirs are known. Then it leads nothing, or not for
     /// long.
     pub fn is_clock_wrong(&self) -> bool {
-        far_clocks(&self.core.peers.clocks_ahead()).contains(&self.core.config.node)
+        clocks::is_far(&self.core.peers, self.core.config.node)
     }
 
     /// Whether `node` is drained, as it said last.

@@ -1,7 +1,8 @@
 //! Node-to-node calls: tonic over mutual TLS over the transport port, the identity of node and disk checked on every call.
 //!
 //! [`Peers`] knows the way to every node; `peer/network.rs` is the Raft library's client side, `peer/server.rs` the
-//! serving side, `peer/freshness.rs` how old a follower is, `peer/snapshot.rs` how a snapshot is sent and fetched. Connections are made when first used and kept; dead ones are noticed by HTTP/2 pings.
+//! serving side, `peer/freshness.rs` how old a follower is, `peer/snapshot.rs` how a snapshot is sent and fetched. Connections
+//! are made when first used and kept; dead ones are noticed by HTTP/2 pings.
 
 pub(crate) mod connection;
 pub(crate) mod freshness;

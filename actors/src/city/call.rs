@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kvarter_cluster::{CallError, Leadership, LogIndex, NodeId, ShardId};
+use kvarter_cluster::{CallError, Leadership, LogIndex, MetaView, NodeId, ShardId};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -124,8 +124,12 @@ impl Inner {
 
     /// No other replica of `shard` answers this node: unless it leads the shard itself, it can do nothing for a caller.
     pub(super) fn is_cut_off(&self, shard: ShardId) -> bool {
-        let others = self.other_replicas(shard);
-        !others.is_empty() && !others.iter().any(|node| self.cluster.is_reachable(*node))
+        let has_others = self.replicas_elsewhere(&self.cluster.meta(), shard).next().is_some();
+        has_others && !self.reaches_another(shard)
+    }
+
+    pub(super) fn reaches_another(&self, shard: ShardId) -> bool {
+        self.replicas_elsewhere(&self.cluster.meta(), shard).any(|node| self.cluster.is_reachable(node))
     }
 
     /// Other nodes that may answer: the leader, and any replica after it for a read that allows staleness, or where only
@@ -140,14 +144,20 @@ impl Inner {
         candidates
     }
 
+    fn replicas_elsewhere<'a>(&self, meta: &'a MetaView, shard: ShardId) -> impl Iterator<Item = NodeId> + use<'a> {
+        let here = self.cluster.node();
+        let placed = meta.shards.get(&shard).into_iter();
+        placed
+            .flat_map(|placed| placed.replicas.iter().chain(&placed.leaving))
+            .copied()
+            .filter(move |node| *node != here)
+    }
+
     /// Nodes with a replica of `shard`, without this one; those that answered lately first. A replica that has just come may
     /// have nothing yet, one that is to leave may be gone.
     pub(super) fn other_replicas(&self, shard: ShardId) -> Vec<NodeId> {
         let meta = self.cluster.meta();
-        let placed = meta.shards.get(&shard);
-        let nodes = placed.iter().flat_map(|placed| placed.replicas.iter().chain(&placed.leaving));
-        let mut nodes: Vec<_> = nodes.copied().collect();
-        nodes.retain(|node| *node != self.cluster.node());
+        let mut nodes: Vec<_> = self.replicas_elsewhere(&meta, shard).collect();
         nodes.sort_by_key(|node| !self.cluster.is_reachable(*node));
         nodes
     }

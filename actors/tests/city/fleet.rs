@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kvarter_actors::message::{self, Failure, shard_reply::Reply, shard_request::Request};
 use kvarter_actors::{CallContext, City, CityConfig, Criticality, PeerDoor};
-use kvarter_cluster::{
-    Cluster, ClusterConfig, InitialNode, MemoryStorage, NodeId, Ports, ShardId, Storage, TlsIdentity,
-};
+use kvarter_cluster::{Cluster, ClusterConfig, InitialNode, NodeId, Ports, ShardId, Storage, TlsIdentity};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -120,20 +119,9 @@ impl Fleet {
         }
     }
 
-    /// Flips a bit of each place in the log files of `node` that has `needle`, and returns how many there were.
-    pub(crate) fn damage_log(&self, disk: &MemoryStorage, node: u64, needle: &[u8]) -> usize {
-        let log = self.directories[&node].path().join("data").join("log");
-        let mut found = 0;
-        for number in 1u64..100 {
-            let Ok(file) = Storage::open(disk, &log.join(format!("{number:016}.raftlog"))) else { continue };
-            let mut bytes = vec![0; usize::try_from(file.length().unwrap()).unwrap()];
-            file.read_at(&mut bytes, 0).unwrap();
-            for (offset, _) in bytes.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle) {
-                file.write_at(&[bytes[offset] ^ 1], offset as u64).unwrap();
-                found += 1;
-            }
-        }
-        found
+    /// Where a node has its log.
+    pub(crate) fn log_directory(&self, node: u64) -> PathBuf {
+        self.directories[&node].path().join("data").join("log")
     }
 
     pub(crate) async fn stop(&mut self, node: u64) {

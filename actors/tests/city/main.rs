@@ -478,7 +478,7 @@ async fn a_feed_whose_local_log_is_damaged_is_served_by_another_replica() {
     for number in 0..20 {
         indexes.push(commit_padding(&city, shard, &format!("needle-{number}-"), 512 << 10).await);
     }
-    assert!(fleet.damage_log(&disk, leader, b"needle-3-") > 0);
+    assert!(disk.damage(&fleet.log_directory(leader), b"needle-3-").unwrap() > 0);
 
     let mut feed = city.feed(shard, indexes[2]);
     let mut read = Vec::new();

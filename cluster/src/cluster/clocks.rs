@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::NodeId;
+use crate::peer::Peers;
 
 /// Nodes further from the median are wrong, microseconds: the bound that receivers of commands allow for.
 const FAR_US: u64 = 500_000;
@@ -20,6 +21,11 @@ pub(super) fn far_clocks(ahead_us: &BTreeMap<NodeId, i64>) -> BTreeSet<NodeId> {
     let middles = [sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]];
     let is_far = |ahead_us: i64| middles.iter().all(|middle| ahead_us.abs_diff(*middle) > FAR_US);
     ahead_us.iter().filter(|(_, ahead_us)| is_far(**ahead_us)).map(|(node, _)| *node).collect()
+}
+
+/// Whether the clock of `node` is far from those that `peers` know.
+pub(super) fn is_far(peers: &Peers, node: NodeId) -> bool {
+    far_clocks(&peers.clocks_ahead()).contains(&node)
 }
 
 #[cfg(test)]

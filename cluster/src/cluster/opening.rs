@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
-use super::clocks::far_clocks;
+use super::clocks;
 use crate::checkpoint::CheckpointStore;
 use crate::log::{GroupLog, LogStore};
 use crate::peer::Peers;
@@ -123,7 +123,7 @@ impl Opening<'_> {
         self.groups.write().insert(shard, Arc::new(door));
         let (published, leadership) = tokio::sync::watch::channel(Leadership::default());
         let (node, peers) = (self.node, Arc::clone(self.peers));
-        let is_clock_wrong = move || far_clocks(&peers.clocks_ahead()).contains(&node);
+        let is_clock_wrong = move || clocks::is_far(&peers, node);
         let (core, stop, storage) = (raft.clone(), self.stop.clone(), Arc::clone(&self.ports.storage));
         self.tasks.spawn(async move {
             follow_leadership(core.clone(), node, published, is_clock_wrong, stop.clone()).await;

@@ -69,15 +69,9 @@ async fn follow<S: StateMachine>(core: Arc<Core<S>>, mut incomplete: Incomplete)
                 has_failed = true;
             }
         }
-        let again = async {
-            if !has_failed {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(RETRY_PAUSE).await;
-        };
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
-            () = again => {}
+            () = tokio::time::sleep(RETRY_PAUSE), if has_failed => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::storage::{Batch, Database, DatabaseError, Listing, Space, Storage, StoredFile, Tree};
+use super::storage::{Batch, Database, DatabaseError, Listing, Space, Storage, StoredFile, Tree, read_to_end};
 use disk::Disk;
 use image::Node;
 pub use image::Operation;
@@ -119,6 +119,22 @@ impl MemoryStorage {
             hook(&operation)?;
         }
         self.0.disk.lock().make(operation, capacity)
+    }
+
+    /// Flips a bit of each place in the files of `directory` that has `needle`, as a disk that ages may, and returns how many
+    /// there were. Takes no notice of what is synced.
+    pub fn damage(&self, directory: &Path, needle: &[u8]) -> io::Result<usize> {
+        let files = self.0.disk.lock().files_in(directory);
+        let mut found = 0;
+        for name in files {
+            let file = Storage::open(self, &directory.join(name))?;
+            let bytes = read_to_end(&*file)?;
+            for (offset, _) in bytes.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle) {
+                file.write_at(&[bytes[offset] ^ 1], offset as u64)?;
+                found += 1;
+            }
+        }
+        Ok(found)
     }
 
     fn open_node(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {

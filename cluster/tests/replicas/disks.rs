@@ -102,22 +102,6 @@ async fn a_node_whose_sync_or_write_fails_acknowledges_nothing_and_must_end() {
     fleet.stop_all().await;
 }
 
-/// Flips a bit of each place in the log files of `disk` that has `needle`, and returns how many there were.
-fn damage_log(fleet: &Fleet, node: u64, needle: &[u8]) -> usize {
-    let mut found = 0;
-    for number in 1u64..100 {
-        let path = fleet.data_directory(node).join("log").join(format!("{number:016}.raftlog"));
-        let Ok(file) = Storage::open(fleet.disk(node), &path) else { continue };
-        let mut bytes = vec![0; usize::try_from(file.length().unwrap()).unwrap()];
-        file.read_at(&mut bytes, 0).unwrap();
-        for (offset, _) in bytes.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle) {
-            file.write_at(&[bytes[offset] ^ 1], offset as u64).unwrap();
-            found += 1;
-        }
-    }
-    found
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_can_not_read_its_log_for_a_follower_must_end_and_the_others_serve_it() {
     let (mut fleet, leader) = three().await;
@@ -130,7 +114,8 @@ async fn a_node_that_can_not_read_its_log_for_a_follower_must_end_and_the_others
         notes.push(format!("needle-{number}-{padding}"));
         fleet.propose(SHARD, notes.last().unwrap()).await;
     }
-    assert!(damage_log(&fleet, leader, b"needle-3-") > 0);
+    let log = fleet.data_directory(leader).join("log");
+    assert!(fleet.disk(leader).damage(&log, b"needle-3-").unwrap() > 0);
     // It leads on: nobody asks for what is damaged.
     fleet.propose(SHARD, "meanwhile").await;
     notes.push("meanwhile".to_owned());

@@ -130,6 +130,16 @@ async fn tells_its_age(fleet: &Fleet, node: u64, has: &[String], age: Duration) 
     .await;
 }
 
+fn is_fresh(fleet: &Fleet, node: u64) -> bool {
+    fleet.shard(node, SHARD).staleness().unwrap() < Duration::from_secs(1)
+}
+
+/// Waits until `node` is fresh and has more than `had`.
+async fn catches_up(fleet: &Fleet, node: u64, had: &[String]) {
+    let has_more = || is_fresh(fleet, node) && fleet.notes(node, SHARD).len() > had.len();
+    eventually("it is fresh and has the note", has_more).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
     let (fleet, links, leader, _) = three().await;
@@ -142,13 +152,9 @@ async fn a_replica_that_lacks_a_write_tells_an_age_above_the_writes() {
         cut_off(&links, lonely, &others);
         fleet.propose_among(&others, SHARD, "elsewhere").await;
         tells_its_age(&fleet, lonely, &has, Duration::from_secs(3)).await;
-        let is_fresh = |node: &u64| fleet.shard(*node, SHARD).staleness().unwrap() < Duration::from_secs(1);
-        eventually("the majority is fresh", || others.iter().all(is_fresh)).await;
+        eventually("the majority is fresh", || others.iter().all(|node| is_fresh(&fleet, *node))).await;
         links.heal();
-        eventually("it is fresh and has the note", || {
-            is_fresh(&lonely) && fleet.notes(lonely, SHARD).len() > has.len()
-        })
-        .await;
+        catches_up(&fleet, lonely, &has).await;
     }
 }
 
@@ -171,11 +177,7 @@ async fn a_replica_that_hears_a_leader_without_a_quorum_tells_an_age_above_the_w
     assert_eq!(leader.map(|leader| leader.0), Some(preferred), "it hears the old one still");
     tells_its_age(&fleet, companion, &has, Duration::from_secs(3)).await;
     links.heal();
-    eventually("it is fresh and has the note", || {
-        let replica = fleet.shard(companion, SHARD);
-        replica.staleness().unwrap() < Duration::from_secs(1) && fleet.notes(companion, SHARD).len() > has.len()
-    })
-    .await;
+    catches_up(&fleet, companion, &has).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,11 +196,7 @@ async fn a_leaders_word_that_arrives_late_makes_no_replica_fresh() {
     links.heal_one_way(leader, follower);
     tells_its_age(&fleet, follower, &has, Duration::from_secs(9)).await;
     links.heal();
-    eventually("it is fresh and has the note", || {
-        let replica = fleet.shard(follower, SHARD);
-        replica.staleness().unwrap() < Duration::from_secs(1) && fleet.notes(follower, SHARD).len() > has.len()
-    })
-    .await;
+    catches_up(&fleet, follower, &has).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

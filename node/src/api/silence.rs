@@ -22,13 +22,10 @@ pub(crate) async fn cut_off(city: &City, shard: ShardId) {
 }
 
 fn is_cut_off(city: &City, shard: ShardId) -> bool {
-    let cluster = city.cluster();
-    let Some(replica) = cluster.shard(shard) else { return false };
+    let Some(replica) = city.cluster().shard(shard) else { return false };
     if let Some(age) = replica.staleness() {
         return age > SILENCE_MAX;
     }
     // It has heard of no leader since it was opened. While it is filled the others serve, if they can be reached.
-    let meta = cluster.meta();
-    let mut others = meta.shards.get(&shard).into_iter().flat_map(|placed| &placed.replicas);
-    !others.any(|node| *node != cluster.node() && cluster.is_reachable(*node))
+    !city.reaches_another(shard)
 }
