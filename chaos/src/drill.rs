@@ -95,6 +95,10 @@ pub enum DrillError {
     StrikeWithoutEffect { id: u64, pid: i32 },
     #[error("node {id} was started again before its disk was back")]
     NodeBeforeDisk { id: u64 },
+    #[error("node {id} did not {what} within {waited:?}")]
+    Overdue { id: u64, what: &'static str, waited: Duration },
+    #[error("a second process of node {id} can not be started: {reason}")]
+    NoSecond { id: u64, reason: String },
     #[error("the clock of node {id} was set {wanted}, and the node tells: {told}")]
     ClockNotSet { id: u64, wanted: ClockShift, told: String },
     #[error("{fault} of node {id}: nobody took over shard {shard} from it")]

@@ -22,8 +22,59 @@ pub enum Fault {
     Clock(Duration),
     /// The network loses everything between the node and others for a time.
     Cut(CutOff, Duration),
+    /// The node's disk is full for a time. In even rounds, nothing at all is free when its process starts again after SIGKILL.
+    FullDisk(Duration),
+    /// The node is killed, and finds another disk than it left: see [`Damage::of_round`].
+    Damage,
+    /// A second process with the node's id: on an empty disk in odd rounds, on a copy of the node's disk in even ones.
+    Double,
     /// Clients that misbehave.
     Assault(Assault),
+}
+
+/// What a node finds in place of its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// A bit of the log's last file is flipped, before its end.
+    FlippedLog,
+    /// The log's last file lacks its end.
+    ShortLog,
+    /// A bit in each 64 KiB of its checkpoints is flipped.
+    FlippedCheckpoint,
+    WipedDisk,
+    /// The disk that a node with the same id had in another cluster.
+    ForeignDisk,
+}
+
+impl Damage {
+    /// All of them, in the order in which rounds take turns.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::FlippedLog, Self::ShortLog, Self::FlippedCheckpoint, Self::WipedDisk, Self::ForeignDisk];
+
+    pub(crate) fn of_round(round: u32) -> Self {
+        Self::ALL[round.saturating_sub(1) as usize % Self::ALL.len()]
+    }
+
+    /// Whether the node must end, and be taken in by nobody: it can not know what it has acknowledged. Otherwise it must come back,
+    /// with what it has or with a peer's.
+    pub(crate) fn is_refused(self) -> bool {
+        match self {
+            Self::FlippedCheckpoint => false,
+            Self::FlippedLog | Self::ShortLog | Self::WipedDisk | Self::ForeignDisk => true,
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FlippedLog => "a flipped bit in its log",
+            Self::ShortLog => "a log without its end",
+            Self::FlippedCheckpoint => "flipped bits in its checkpoints",
+            Self::WipedDisk => "an empty disk",
+            Self::ForeignDisk => "a disk of another cluster",
+        })
+    }
 }
 
 /// What is wrong with a clock.
@@ -112,10 +163,11 @@ impl Fault {
     /// Where the fault is about nodes in other ways than ending their processes: how long it lasts.
     pub fn duration(self) -> Option<Duration> {
         match self {
-            Self::Kill | Self::PowerCut | Self::Assault(_) => None,
+            Self::Kill | Self::PowerCut | Self::Damage | Self::Double | Self::Assault(_) => None,
             Self::Pause(time)
             | Self::HungDisk(time)
             | Self::SlowDisk(time)
+            | Self::FullDisk(time)
             | Self::Clock(time)
             | Self::Cut(_, time) => Some(time),
         }
@@ -132,6 +184,9 @@ impl fmt::Display for Fault {
             Self::SlowDisk(time) => write!(f, "disk that is slow for {time:?}"),
             Self::Clock(time) => write!(f, "clock that is wrong for {time:?}"),
             Self::Cut(from, time) => write!(f, "network cut from {from} for {time:?}"),
+            Self::FullDisk(time) => write!(f, "disk that is full for {time:?}"),
+            Self::Damage => write!(f, "damaged, empty or strange disk"),
+            Self::Double => write!(f, "second process with the id"),
             Self::Assault(Assault::Garbage) => write!(f, "hostile input"),
             Self::Assault(Assault::Overload) => write!(f, "overload"),
             Self::Assault(Assault::Poison) => write!(f, "poisoned reading"),
@@ -162,6 +217,13 @@ mod tests {
         let off = |ahead_s| ClockFault::Off(ClockShift { ahead_s });
         assert_eq!(faults, [off(600), off(-600), ClockFault::Jumping]);
         assert_eq!(faults.map(|fault| fault.first().ahead_s), [600, -600, 600]);
+    }
+
+    #[test]
+    fn disks_are_damaged_in_every_way_within_five_rounds() {
+        let damages: Vec<_> = (1..=5).map(Damage::of_round).collect();
+        assert_eq!(damages, Damage::ALL);
+        assert_eq!(Damage::of_round(6), Damage::ALL[0]);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{FleetError, NodeProcess};
-use crate::stage::{ClockShift, Clocks, DiskError, Disks, Networks, Throttle, ThrottleError};
+use crate::stage::{
+    ClockShift, Clocks, DiskError, DiskSwap, Disks, Filler, Networks, SwapError, Throttle, ThrottleError,
+};
 use crate::tool::ToolFailed;
 
 const FILE: &str = "chaos-journal.json";
@@ -26,6 +28,12 @@ pub enum Undo {
     Release { node: u64 },
     /// Set the node's clock right.
     SetClock { node: u64 },
+    /// Give the node the room on its disk back.
+    Empty { node: u64 },
+    /// Put the node's own disk back in place of another one, on which it does not start.
+    SwapBack { node: u64 },
+    /// Leave the node the disk that it has gone on with.
+    KeepSwapped { node: u64 },
     /// Plug a network cable in again.
     Plug { cable: String },
 }
@@ -41,6 +49,10 @@ pub enum FaultError {
     Throttle(#[from] ThrottleError),
     #[error(transparent)]
     Tool(#[from] ToolFailed),
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+    #[error("the disk of node {node} can be neither filled nor emptied")]
+    Filler { node: u64, source: io::Error },
     #[error("the clock of node {node} can not be set")]
     Clock { node: u64, source: io::Error },
 }
@@ -140,6 +152,11 @@ impl Undo {
                 let set = Clocks::of(data).set(*node, ClockShift::default());
                 set.map_err(|source| FaultError::Clock { node: *node, source })
             }
+            Self::Empty { node } => {
+                Filler::of(data, *node).remove().map_err(|source| FaultError::Filler { node: *node, source })
+            }
+            Self::SwapBack { node } => Ok(DiskSwap::of(data, *node).swap_back()?),
+            Self::KeepSwapped { node } => Ok(DiskSwap::of(data, *node).keep()?),
             Self::Plug { cable } => Ok(Networks::plug(cable).await?),
         }
     }
@@ -153,6 +170,9 @@ impl fmt::Display for Undo {
             Self::Thaw { node } => write!(f, "thaw the disk of node {node}"),
             Self::Release { node } => write!(f, "give the disk of node {node} its speed back"),
             Self::SetClock { node } => write!(f, "set the clock of node {node} right"),
+            Self::Empty { node } => write!(f, "give node {node} the room on its disk back"),
+            Self::SwapBack { node } => write!(f, "put the disk of node {node} back"),
+            Self::KeepSwapped { node } => write!(f, "leave node {node} the disk that it has"),
             Self::Plug { cable } => write!(f, "plug in {cable}"),
         }
     }

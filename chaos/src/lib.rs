@@ -26,7 +26,7 @@ pub use journal::{FaultError, Journal, Undo, UndoError};
 pub use simulation::{Outcome, Trace, simulate};
 pub use stage::{
     ClockShift, Clocks, CutOff, DiskError, Disks, HostUnable, Networks, Poison, Stage, StageError, StageParts,
-    Throttle, ThrottleError,
+    SwapError, Throttle, ThrottleError,
 };
 pub use suite::{SUITE, Suite, SuiteDrill, SuiteOutcome, SuiteRow};
 pub use tool::ToolFailed;

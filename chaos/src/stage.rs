@@ -4,8 +4,10 @@
 //! parts come into the nodes through a launcher, a script through which `kvarter dev --launcher` starts each node.
 mod clocks;
 mod disks;
+mod filler;
 mod networks;
 mod poison;
+mod swap;
 mod throttle;
 
 use std::fmt::Write;
@@ -17,13 +19,17 @@ use rustix::process::geteuid;
 
 pub use clocks::{ClockShift, Clocks};
 pub use disks::{DiskError, Disks};
+pub(crate) use filler::{Filler, Room};
 pub use networks::{CutOff, Networks};
 pub use poison::Poison;
+pub use swap::SwapError;
+pub(crate) use swap::{DiskSwap, copy_running};
 pub use throttle::{Throttle, ThrottleError};
 
 use crate::tool::{self, ToolFailed};
 
-const LAUNCHER: &str = "launch";
+/// Through which `kvarter dev --launcher` starts each node; in the data directory.
+pub(crate) const LAUNCHER: &str = "launch";
 
 /// Why a host can not do its part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

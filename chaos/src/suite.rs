@@ -57,7 +57,7 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 /// Every drill that there is, short enough that all of them together take about twenty minutes.
-pub const SUITE: [SuiteDrill; 15] = [
+pub const SUITE: [SuiteDrill; 19] = [
     SuiteDrill {
         name: "kill",
         fault: Fault::Kill,
@@ -100,6 +100,35 @@ pub const SUITE: [SuiteDrill; 15] = [
         victims: Victims::BusiestLeader,
         rounds: 1,
         how: "block IO limit of ten writes in a second on the busiest leader",
+    },
+    SuiteDrill {
+        name: "full disk",
+        fault: Fault::FullDisk(seconds(10)),
+        victims: Victims::BusiestLeader,
+        rounds: 2,
+        how: "a file takes all but 3 % of the busiest leader's disk; then all of it, before the killed node starts again",
+    },
+    SuiteDrill {
+        name: "full disk all",
+        fault: Fault::FullDisk(seconds(10)),
+        victims: Victims::All,
+        rounds: 1,
+        how: "a file takes all but 3 % of every node's disk",
+    },
+    SuiteDrill {
+        name: "damage",
+        fault: Fault::Damage,
+        victims: Victims::BusiestLeader,
+        rounds: 5,
+        how: "after SIGKILL: a flipped bit in the log, a log without its end, flipped bits in the checkpoints, an empty disk, \
+              another cluster's disk",
+    },
+    SuiteDrill {
+        name: "double",
+        fault: Fault::Double,
+        victims: Victims::BusiestLeader,
+        rounds: 2,
+        how: "a second process with the busiest leader's id, on an empty disk and on a copy of its disk",
     },
     SuiteDrill {
         name: "clock",

@@ -38,8 +38,9 @@ use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::log::{Kept, LogError, LogStore};
 use crate::meta::{MetaDoor, MetaError, MetaState, MetaView, VERSION_MAX};
 use crate::peer::connection::Accepted;
+use crate::peer::life::Life;
 use crate::peer::server::{Groups, PeerHandler, PeerService};
-use crate::peer::{MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, never_sent, probe};
+use crate::peer::{Expulsion, MESSAGE_BYTES_MAX, Own, Peers, PortTls, TlsIdentity, TlsRefused, never_sent, probe};
 use crate::ports::RaftRuntime;
 use crate::ports::storage::in_place;
 use crate::wire::meta_change::Change;
@@ -107,7 +108,7 @@ pub enum StartError {
     Listen { address: SocketAddr, reason: String },
     #[error("the TLS material can not be used: {0}")]
     Tls(#[from] TlsRefused),
-    /// Its disk is not the one it had, its certificate is another's, or it belongs to another cluster.
+    /// Its disk is not the one it had, another process runs from that, its certificate is another's, or it belongs to another cluster.
     #[error("the cluster refuses this node: {reason}")]
     Refused { reason: String },
     #[error("{node} was removed from its cluster, and its id is never used again")]
@@ -118,6 +119,15 @@ pub enum StartError {
     Raft { reason: String },
     #[error("the runtime can not be started: {reason}")]
     Runtime { reason: String },
+}
+
+impl StartError {
+    fn of_expulsion(node: NodeId, expulsion: &Expulsion) -> Self {
+        match expulsion {
+            Expulsion::Removed => Self::Removed { node },
+            Expulsion::Refused { reason } => Self::Refused { reason: reason.clone() },
+        }
+    }
 }
 
 /// Why a peer did not answer.
@@ -229,9 +239,9 @@ impl<S: StateMachine> Cluster<S> {
         self.core.meta_door.change(Change::Leaving(leaving)).await.map(|_changed| ())
     }
 
-    /// Waits until this node learns that it was removed from its cluster. It has no part in it any more: stop it.
-    pub async fn removed(&self) {
-        self.core.peers.expelled().await;
+    /// Waits until this node learns that it has no part in its cluster, and why: stop it.
+    pub async fn expelled(&self) -> StartError {
+        StartError::of_expulsion(self.node(), self.core.peers.expelled().await)
     }
 
     /// Local replicas, without the meta group. Grows when shards are placed on this node, and shrinks when they leave it.
@@ -379,7 +389,7 @@ impl<S: StateMachine> Core<S> {
         handler: Arc<dyn PeerHandler>,
         application: Handle,
     ) -> Result<Arc<Self>, StartError> {
-        let identity = identity::open(&config.data_dir, config.node, &ports)?;
+        let mut identity = identity::open(&config.data_dir, config.node, &ports)?;
         let disk = in_place(&*ports.storage, || disk::prepare(&*ports.storage, &config))
             .map_err(|source| StartError::Disk { path: config.data_dir.clone(), source })?;
         let kept = if disk.is_full { Kept::Half } else { Kept::Bytes(config.retention_bytes) };
@@ -389,12 +399,16 @@ impl<S: StateMachine> Core<S> {
         if identity.cluster.is_some() && !log.has_vote(ShardId::META) {
             return Err(LogError::Gone { path: config.data_dir.join("log").display().to_string() }.into());
         }
+        // Durable before anybody hears of this process. The log is locked now, and whatever could be freed on the disk is.
+        identity.starts += 1;
+        identity::write(&*ports.storage, &config.data_dir, config.node, &identity)?;
         let checkpoints = in_place(&*ports.storage, || {
             CheckpointStore::open(Arc::clone(&ports.storage), &config.data_dir.join("state"))
         })?;
         let own = Own {
             node: config.node,
             disk: identity.disk,
+            life: Life { start: identity.starts, draw: ports.random.next_u64() },
             zone: config.zone.clone(),
             peer_address: config.peer_address.clone(),
             api_address: config.api_address.clone(),

@@ -1,14 +1,17 @@
 //! Node-to-node calls: tonic over mutual TLS over the transport port, the identity of node and disk checked on every call.
 //!
-//! [`Peers`] knows the way to every node; `peer/network.rs` is the Raft library's client side, `peer/server.rs` the
-//! serving side, `peer/freshness.rs` how old a follower is, `peer/snapshot.rs` how a snapshot is sent and fetched. Connections
-//! are made when first used and kept; dead ones are noticed by HTTP/2 pings.
+//! [`Peers`] knows the way to every node, `peer/life.rs` which process is a node, `peer/refusal.rs` why one is turned away;
+//! `peer/network.rs` is the Raft library's client side, `peer/server.rs` the serving side, `peer/freshness.rs` how old a follower
+//! is, `peer/snapshot.rs` how a snapshot is sent and fetched. Connections are made when first used and kept; dead ones are
+//! noticed by HTTP/2 pings.
 
 pub(crate) mod connection;
 pub(crate) mod freshness;
 mod handshakes;
+pub(crate) mod life;
 pub(crate) mod network;
 pub(crate) mod promise;
+mod refusal;
 pub(crate) mod server;
 pub(crate) mod snapshot;
 mod tls;
@@ -19,13 +22,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
 use self::connection::Connector;
+use self::life::{Life, Lives};
+pub(crate) use self::refusal::Expulsion;
+use self::refusal::{Refusal, refused};
 pub use self::tls::{PortTls, TlsRefused};
 use crate::meta::VERSION_MAX;
 use crate::wire::peer_client::PeerClient;
@@ -45,6 +51,8 @@ const CLOCK_KNOWN_FOR: Duration = Duration::from_secs(3600);
 const CLOCK_ROUND_TRIP_MAX: Duration = Duration::from_millis(100);
 /// A node that answered within this time counts as reachable.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(2);
+/// A process that hears for so long that another one is its node is too many.
+const DOUBLED_MAX: Duration = Duration::from_secs(5);
 /// Largest message: an append of several entries of about 1 MiB each.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
@@ -67,6 +75,7 @@ impl TlsIdentity {
 pub(crate) struct Own {
     pub(crate) node: NodeId,
     pub(crate) disk: DiskId,
+    pub(crate) life: Life,
     pub(crate) zone: String,
     pub(crate) peer_address: String,
     pub(crate) api_address: String,
@@ -80,30 +89,24 @@ pub(crate) struct Peers {
     connector: Connector,
     cluster: RwLock<Option<ClusterId>>,
     known: RwLock<BTreeMap<NodeId, Known>>,
+    lives: Lives,
     /// This node's disk is full or hangs, or it is drained.
     is_unfit: AtomicBool,
     /// This node is to lead nothing until it is told otherwise.
     is_drained: AtomicBool,
     /// Nodes that are no members any more, and never will be.
     removed: RwLock<BTreeSet<NodeId>>,
-    /// Set once this node learns that it is one of them.
-    expelled: CancellationToken,
+    /// Set once this node learns that it has no part in the cluster.
+    expelled: SetOnce<Expulsion>,
+    /// Nodes that called another cluster, or another disk, and when they last did.
+    strangers: Mutex<BTreeMap<NodeId, Instant>>,
+    /// Since when every round of probes has met a node that knows another process of this node.
+    doubled_since: Mutex<Option<Instant>>,
 }
-
-/// Marks the refusal of a node that was removed.
-const REFUSAL_KEY: &str = "kvarter-refusal";
-const REFUSAL_REMOVED: &str = "removed";
 
 /// What a node hears that was removed from the cluster.
 pub(crate) fn removed_status(node: NodeId) -> Status {
-    let mut status =
-        Status::permission_denied(format!("{node} was removed from the cluster: its id is never used again"));
-    status.metadata_mut().insert(REFUSAL_KEY, MetadataValue::from_static(REFUSAL_REMOVED));
-    status
-}
-
-fn tells_removal(status: &Status) -> bool {
-    status.metadata().get(REFUSAL_KEY).is_some_and(|refusal| refusal == REFUSAL_REMOVED)
+    Refusal::Removed.status(format!("{node} was removed from the cluster: its id is never used again"))
 }
 
 struct Known {
@@ -144,10 +147,13 @@ impl Peers {
             connector,
             cluster: RwLock::new(cluster),
             known: RwLock::default(),
+            lives: Lives::default(),
             is_unfit: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
             removed: RwLock::default(),
-            expelled: CancellationToken::new(),
+            expelled: SetOnce::new(),
+            strangers: Mutex::default(),
+            doubled_since: Mutex::default(),
         }
     }
 
@@ -228,19 +234,25 @@ impl Peers {
             return;
         }
         if removed.contains(&self.own.node) {
-            self.expelled.cancel();
+            self.expel(Expulsion::Removed);
         }
         self.known.write().retain(|node, _| !removed.contains(node));
         *self.removed.write() = removed;
     }
 
-    /// Ends when this node learns that it was removed.
-    pub(crate) async fn expelled(&self) {
-        self.expelled.cancelled().await;
+    /// Ends when this node learns that it has no part in the cluster.
+    pub(crate) async fn expelled(&self) -> &Expulsion {
+        self.expelled.wait().await
     }
 
-    pub(crate) fn is_expelled(&self) -> bool {
-        self.expelled.is_cancelled()
+    /// Why this node has no part in the cluster, if it has heard so.
+    pub(crate) fn expulsion(&self) -> Option<&Expulsion> {
+        self.expelled.get()
+    }
+
+    fn expel(&self, expulsion: Expulsion) {
+        // The first reason stands.
+        self.expelled.set(expulsion).ok();
     }
 
     /// Who of the others said last that it leads `shard`, and in which term.
@@ -344,9 +356,13 @@ impl Peers {
         let text = |text: String| MetadataValue::<Ascii>::try_from(text).expect("digits are ASCII");
         metadata.insert("kvarter-from", text(self.own.node.0.to_string()));
         metadata.insert("kvarter-disk", text(self.own.disk.to_string()));
+        metadata.insert("kvarter-life", text(self.own.life.to_string()));
         metadata.insert("kvarter-to", text(to.0.to_string()));
         if let Some(disk) = self.known.read().get(&to).and_then(|peer| peer.disk) {
             metadata.insert("kvarter-to-disk", text(disk.to_string()));
+        }
+        if let Some(life) = self.lives.latest(to) {
+            metadata.insert("kvarter-to-life", text(life.to_string()));
         }
         if let Some(cluster) = self.cluster() {
             metadata.insert("kvarter-cluster", text(cluster.to_string()));
@@ -368,25 +384,43 @@ impl Peers {
         if to != self.own.node {
             return Err(refused(format!("this is {}, not {to}", self.own.node)));
         }
-        if let Some(disk) = text("kvarter-to-disk")
-            && disk != self.own.disk.to_string()
-        {
-            return Err(refused(format!("this is not the disk that {to} had: it must join under a new id")));
-        }
         check_certificate(request, from)?;
         if self.removed.read().contains(&from) {
             return Err(removed_status(from));
         }
+        if let Some(disk) = text("kvarter-to-disk")
+            && disk != self.own.disk.to_string()
+        {
+            self.strangers.lock().insert(from, Instant::now());
+            let reason = format!("this is not the disk that {to} had: it must join under a new id");
+            return Err(Refusal::Stranger.status(reason));
+        }
         if let (Some(ours), Some(theirs)) = (self.cluster(), text("kvarter-cluster"))
             && theirs != ours.to_string()
         {
-            return Err(refused(format!("{from} belongs to cluster {theirs}, this node to {ours}")));
+            let reason = format!("{from} belongs to cluster {theirs}, this node to {ours}");
+            self.strangers.lock().insert(from, Instant::now());
+            return Err(Refusal::Stranger.status(reason));
         }
         let disk = self.known.read().get(&from).and_then(|peer| peer.disk);
         if let Some(disk) = disk
             && text("kvarter-disk") != Some(disk.to_string().as_str())
         {
-            return Err(refused(format!("{from} came back with another disk: it must join under a new id")));
+            let reason = format!("{from} came back with another disk: it must join under a new id");
+            return Err(Refusal::Stranger.status(reason));
+        }
+        // Programs that are older tell no life.
+        let life = |key: &str| text(key).map(str::parse::<Life>).transpose().map_err(|it| refused(it.to_string()));
+        if let Some(latest) = life("kvarter-to-life")?
+            && self.own.life.is_superseded_by(latest)
+        {
+            let status = Refusal::Superseded.status(life::superseded(to));
+            self.hear(&status);
+            // Of the caller it says nothing.
+            return Err(refused(status.message().to_owned()));
+        }
+        if let Some(life) = life("kvarter-life")? {
+            self.lives.hear(from, life, Instant::now())?;
         }
         Ok(from)
     }
@@ -438,10 +472,43 @@ impl Peers {
         answer.map(|admitted| admitted.into_inner().nodes).inspect_err(|status| self.hear(status))
     }
 
-    /// Notes when a refusal says that this node was removed.
+    /// Notes when a refusal says that this node has no part in the cluster, whoever says so.
     fn hear(&self, status: &Status) {
-        if tells_removal(status) {
-            self.expelled.cancel();
+        match Refusal::of(status) {
+            Some(Refusal::Removed) => self.expel(Expulsion::Removed),
+            Some(Refusal::Superseded) => self.expel(Expulsion::Refused { reason: status.message().to_owned() }),
+            // Whether it is this node that has to go, a round of probes tells.
+            Some(Refusal::Stranger | Refusal::Doubled) | None => {}
+        }
+    }
+
+    /// Notes when most nodes and this one take each other for strangers, or any has known another process of it for long;
+    /// `answers` are those of one round of probes.
+    fn hear_round(&self, answers: &[(NodeId, Result<wire::Identity, Status>)], now: Instant) {
+        let refusals = |refusal: Refusal| {
+            let failures = answers.iter().filter_map(|(node, answer)| Some((*node, answer.as_ref().err()?)));
+            failures.filter(move |(_, status)| Refusal::of(status) == Some(refusal))
+        };
+        let mut strangers = self.strangers.lock();
+        strangers.retain(|_, called| now.duration_since(*called) < REACHABLE_WITHIN);
+        let refused_by = refusals(Refusal::Stranger).map(|(node, _)| node);
+        let strange: BTreeSet<NodeId> = strangers.keys().copied().chain(refused_by).collect();
+        let nodes = answers.len() + 1;
+        if strange.len() * 2 > nodes {
+            let told = refusals(Refusal::Stranger).next().map(|(_, status)| status.message().to_owned());
+            let reason = told.unwrap_or_else(|| {
+                format!("{} nodes know {} in their cluster with another disk", strange.len(), self.own.node)
+            });
+            self.expel(Expulsion::Refused { reason });
+        }
+        let mut since = self.doubled_since.lock();
+        match refusals(Refusal::Doubled).next() {
+            None => *since = None,
+            Some((_, doubled)) => {
+                if now.duration_since(*since.get_or_insert(now)) > DOUBLED_MAX {
+                    self.expel(Expulsion::Refused { reason: doubled.message().to_owned() });
+                }
+            }
         }
     }
 
@@ -484,13 +551,14 @@ pub(crate) fn never_sent(status: &tonic::Status) -> bool {
     causes.any(is_refused) || status.code() == Code::PermissionDenied
 }
 
+/// Whether a peer refuses this node, and not only because an earlier process of it ended a moment ago.
+pub(crate) fn is_final(refusal: &Status) -> bool {
+    refusal.code() == Code::PermissionDenied && Refusal::of(refusal) != Some(Refusal::Doubled)
+}
+
 /// Whether the peer may have done what it was asked: it did not say that it is unavailable, the connection to it broke.
 pub(crate) fn is_in_doubt(status: &Status) -> bool {
     status.code() == Code::Unavailable && std::error::Error::source(status).is_some() && !never_sent(status)
-}
-
-fn refused(reason: String) -> Status {
-    Status::permission_denied(reason)
 }
 
 /// Whether the certificate that `request` came with is `node`'s.
@@ -513,12 +581,12 @@ pub(crate) async fn probe(peers: Arc<Peers>) {
         let probes = peers.nodes().into_iter().map(|node| {
             let peers = Arc::clone(&peers);
             async move {
-                if let Err(status) = peers.identify(node).await {
-                    tracing::trace!(%node, %status, "a peer does not answer");
-                }
+                let answer = peers.identify(node).await;
+                (node, answer.inspect_err(|status| tracing::trace!(%node, %status, "a peer does not answer")))
             }
         });
-        futures::future::join_all(probes).await;
+        let answers = futures::future::join_all(probes).await;
+        peers.hear_round(&answers, Instant::now());
     }
 }
 
@@ -542,7 +610,7 @@ mod tests {
         let tls = TlsIdentity { ca_pem: pem.clone(), certificate_pem: pem, key_pem: key.serialize_pem().into_bytes() };
         let text = || "127.0.0.1:1".to_owned();
         let (disk, zone, peer_address, api_address) = (DiskId(7), "z".to_owned(), text(), text());
-        let own = Own { node: NodeId(1), disk, zone, peer_address, api_address };
+        let own = Own { node: NodeId(1), disk, life: Life { start: 1, draw: 9 }, zone, peer_address, api_address };
         Peers::new(own, tls, None, &Ports::system())
     }
 
@@ -567,6 +635,47 @@ mod tests {
         assert!(is_in_doubt(&broken(ErrorKind::TimedOut)));
         assert!(!is_in_doubt(&broken(ErrorKind::ConnectionRefused)));
         assert!(!is_in_doubt(&Status::unavailable("said by the peer: it does not lead")));
+    }
+
+    #[tokio::test]
+    async fn most_nodes_have_to_take_a_node_for_a_stranger() {
+        let stranger = || Err(Refusal::Stranger.status("of another cluster".to_owned()));
+        let silent = || Err(Status::unavailable("down"));
+        let known = || Ok(wire::Identity::default());
+        for (answers, callers, is_expelled) in [
+            (vec![stranger()], vec![], false),
+            (vec![stranger(), known()], vec![2], false),
+            (vec![stranger(), silent()], vec![], false),
+            (vec![], vec![], false),
+            (vec![stranger(), stranger()], vec![], true),
+            (vec![stranger(), silent()], vec![3], true),
+            (vec![silent(), silent()], vec![2, 3], true),
+            (vec![stranger(), stranger(), known(), known()], vec![2, 3], false),
+            (vec![stranger(), known(), stranger(), stranger()], vec![], true),
+        ] {
+            let peers = peers();
+            let answers: Vec<_> = (2..).map(NodeId).zip(answers).collect();
+            peers.strangers.lock().extend(callers.into_iter().map(|node| (NodeId(node), Instant::now())));
+            peers.hear_round(&answers, Instant::now());
+            assert_eq!(peers.expulsion().is_some(), is_expelled, "{answers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_ends_that_others_have_known_another_process_of_for_long() {
+        let doubled = [
+            (NodeId(2), Err(Refusal::Doubled.status("it lives".to_owned()))),
+            (NodeId(3), Ok(wire::Identity::default())),
+        ];
+        let (begin, half) = (Instant::now(), DOUBLED_MAX / 2 + Duration::from_millis(1));
+        let is_expelled = |rounds: &[&[_]]| {
+            let peers = peers();
+            (0..).zip(rounds).for_each(|(number, round)| peers.hear_round(round, begin + half * number));
+            peers.expulsion().is_some()
+        };
+        assert!(!is_expelled(&[&doubled, &doubled]));
+        assert!(!is_expelled(&[&doubled, &doubled, &[], &doubled, &doubled]), "it was another process's end");
+        assert!(is_expelled(&[&doubled, &doubled, &doubled]));
     }
 
     #[tokio::test]

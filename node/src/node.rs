@@ -44,7 +44,7 @@ pub enum NodeError {
     )]
     Removed { node: NodeId },
     /// For good: as it is, no later start will end otherwise.
-    #[error("the node does not start: {reason}")]
+    #[error("{reason}")]
     Refused { reason: StartError },
 }
 
@@ -160,9 +160,9 @@ impl Node {
                 None
             }
             ended = node.api.join_next() => Some(api_end(ended)),
-            () = node.cluster.removed() => {
-                tracing::warn!(node = %node.cluster.node(), "this node was removed from its cluster: draining");
-                Some(NodeError::Removed { node: node.cluster.node() })
+            reason = node.cluster.expelled() => {
+                tracing::error!(%reason, "this node has no part in its cluster: draining");
+                Some(NodeError::from(reason))
             }
         };
         let shutdown = node.shutdown();

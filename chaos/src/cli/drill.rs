@@ -52,6 +52,34 @@ pub(super) enum DrillCommand {
         #[command(flatten)]
         args: DrillArgs,
     },
+    /// Fill the disk of the node that leads most shards: needs disks of the nodes' own
+    ///
+    /// In odd rounds a little is free: it must lead nothing meanwhile. In even ones nothing at all is when it starts after
+    /// SIGKILL: it must come back on its ballast.
+    FullDisk {
+        /// Fill the disks of all nodes at once, a little left: what is new must be refused until there is room
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        lasting: Lasting,
+        #[command(flatten)]
+        args: DrillArgs,
+    },
+    /// Kill the node that leads most shards, and give it another disk than it left
+    ///
+    /// In turn: a bit of its log is flipped, its log is shorter, bits of its checkpoints are flipped, it is empty, it is of another
+    /// cluster. With flipped checkpoints it must come back; otherwise it must end, and is then given its own disk back.
+    Damage {
+        #[command(flatten)]
+        args: DrillArgs,
+    },
+    /// Start a second process with the id of the node that leads most shards: it must end, and the node must not
+    ///
+    /// On an empty disk in odd rounds, on a copy of the node's in even ones.
+    Double {
+        #[command(flatten)]
+        args: DrillArgs,
+    },
     /// Set the clock of the node that leads most shards wrong, and right again: needs clocks of the nodes' own
     ///
     /// Ten minutes ahead in the first round, ten behind in the second, jumping between both in the third, and so on.
@@ -145,6 +173,12 @@ impl DrillCommand {
             Self::PowerCut { all: true, args } => (Fault::PowerCut, Victims::All, args),
             Self::Hang { lasting, args } => (Fault::HungDisk(lasting.time), Victims::BusiestLeader, args),
             Self::SlowDisk { lasting, args } => (Fault::SlowDisk(lasting.time), Victims::BusiestLeader, args),
+            Self::FullDisk { all: false, lasting, args } => {
+                (Fault::FullDisk(lasting.time), Victims::BusiestLeader, args)
+            }
+            Self::FullDisk { all: true, lasting, args } => (Fault::FullDisk(lasting.time), Victims::All, args),
+            Self::Damage { args } => (Fault::Damage, Victims::BusiestLeader, args),
+            Self::Double { args } => (Fault::Double, Victims::BusiestLeader, args),
             Self::Clock { lasting, args } => (Fault::Clock(lasting.time), Victims::BusiestLeader, args),
             Self::Partition { peers, lasting, args } => {
                 let from = if peers { CutOff::Peers } else { CutOff::Everybody };

@@ -122,6 +122,20 @@ impl<'a> Health<'a> {
         Ok(status.shards.into_iter().map(|shard| (shard.shard, shard.replicas.into_iter().collect())).collect())
     }
 
+    /// Whether any of the other nodes than `node` reaches it.
+    pub(super) async fn is_reached(&self, node: u64) -> Result<bool, DrillError> {
+        for (process, client) in self.fleet.nodes()?.iter().zip(&self.nodes) {
+            if process.id == node {
+                continue;
+            }
+            let status = client.cluster_status().await?;
+            if status.nodes.iter().any(|seen| seen.id == node && seen.reachable) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// A shard that the other nodes than `node` see led by `node` or by nobody, if there is one.
     pub(super) async fn not_taken_over(&self, node: u64) -> Result<Option<u32>, DrillError> {
         for (process, client) in self.fleet.nodes()?.iter().zip(&self.nodes) {

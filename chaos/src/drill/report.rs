@@ -39,6 +39,9 @@ pub struct StrikeRecord {
     /// What was measured, by name and unit.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<&'static str, f64>,
+    /// The last word of a process that was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -55,13 +58,13 @@ impl StrikeRecord {
         outage: &Outage,
         aftermath: Aftermath,
     ) -> Self {
-        let Aftermath { taken_over, acts, figures, violations: _, ledgers: _ } = aftermath;
+        let Aftermath { taken_over, acts, figures, said, violations: _, ledgers: _ } = aftermath;
         let (slowest_shard, longest) = outage.longest().unwrap_or_default();
         let (outage_ms, taken_over_ms) = (millis(longest), taken_over.map(millis));
         let nodes: Vec<u64> = struck.iter().map(|node| node.id).collect();
         let pids = struck.iter().map(|node| node.pid).collect();
         let shards_led = leaders.iter().filter(|leader| nodes.contains(leader)).count();
-        Self { round, nodes, pids, shards_led, outage_ms, slowest_shard, taken_over_ms, acts, figures }
+        Self { round, nodes, pids, shards_led, outage_ms, slowest_shard, taken_over_ms, acts, figures, said }
     }
 }
 
@@ -209,7 +212,16 @@ impl fmt::Display for DrillReport {
         writeln!(f, "{:>5}  {:<10}{:>10}{:>12}{:>15}", "round", "nodes", "shards led", "outage ms", "slowest shard")?;
         for strike in &self.strikes {
             let StrikeRecord {
-                round, nodes, shards_led, outage_ms, slowest_shard, taken_over_ms, acts, figures, ..
+                round,
+                nodes,
+                shards_led,
+                outage_ms,
+                slowest_shard,
+                taken_over_ms,
+                acts,
+                figures,
+                said,
+                ..
             } = strike;
             let nodes = nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
             write!(f, "{round:>5}  {nodes:<10}{shards_led:>10}{outage_ms:>12}{slowest_shard:>15}")?;
@@ -221,6 +233,9 @@ impl fmt::Display for DrillReport {
             }
             for (name, figure) in figures {
                 write!(f, ", {name} {figure:.1}")?;
+            }
+            if let Some(said) = said {
+                write!(f, "  refused: {said}")?;
             }
             writeln!(f)?;
         }
@@ -277,6 +292,7 @@ mod tests {
             taken_over_ms,
             acts: 0,
             figures,
+            said: None,
         }
     }
 

@@ -1,9 +1,13 @@
 //! Carries out one fault on some nodes: makes it, proves that it took effect, and undoes what does not end by itself.
 //!
 //! What has to be undone is in the journal before it is done. `assault` has the clients that misbehave, `clock` asks a node for its
-//! time; both speak through `wire`, below the client crate.
+//! time; both speak through `wire`, below the client crate. `damage`, `double` and `full` have what is wrong with disks and shows
+//! itself later.
 mod assault;
 mod clock;
+mod damage;
+mod double;
+mod full;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -17,7 +21,7 @@ use super::DrillError;
 use super::health::{Health, LOOK_INTERVAL};
 use super::subscriber::Subscriber;
 use crate::check::Violations;
-use crate::fault::{Assault, ClockFault, Fault};
+use crate::fault::{Assault, ClockFault, Damage, Fault};
 use crate::fleet::{Fleet, FleetError, NodeProcess};
 use crate::journal::{FaultError, Journal, Undo};
 use crate::stage::{ClockShift, Clocks, Disks, HostUnable, Networks, Poison, Throttle};
@@ -60,6 +64,8 @@ pub(super) struct Aftermath {
     pub(super) acts: u64,
     /// What was measured, by name and unit.
     pub(super) figures: BTreeMap<&'static str, f64>,
+    /// The last word of a process that was refused.
+    pub(super) said: Option<String>,
     pub(super) violations: Violations,
     /// What devices of the strike's own remember; judged with everybody's.
     pub(super) ledgers: Vec<Ledger>,
@@ -73,8 +79,8 @@ pub(super) fn unable(fault: Fault, fleet: &Fleet) -> Result<Option<HostUnable>, 
         |check: &dyn Fn(&NodeProcess) -> Result<(), HostUnable>| nodes.iter().find_map(|node| check(node).err());
     Ok(match fault {
         Fault::Assault(Assault::Poison) => staged(&|node| Poison::check(node.id, node.pid)),
-        Fault::Kill | Fault::Pause(_) | Fault::Assault(_) => None,
-        Fault::PowerCut | Fault::HungDisk(_) => Disks::host_unable().or_else(|| {
+        Fault::Kill | Fault::Pause(_) | Fault::Damage | Fault::Double | Fault::Assault(_) => None,
+        Fault::PowerCut | Fault::HungDisk(_) | Fault::FullDisk(_) => Disks::host_unable().or_else(|| {
             staged(&|node| match Disks::of(data).check(&[node.id]) {
                 Ok(()) => Ok(()),
                 Err(_) => Err(HostUnable::NotStaged { node: node.id, what: "disk" }),
@@ -90,7 +96,7 @@ impl<'a> Strike<'a> {
     /// Makes `fault` on all `victims`, ids of nodes, at the same moment.
     pub(super) async fn make(fault: Fault, round: u32, scene: Scene<'a>, victims: &[u64]) -> Result<Self, DrillError> {
         let struck = victims.iter().map(|node| scene.fleet.node(*node)).collect::<Result<Vec<_>, _>>()?;
-        let undos: Vec<Undo> = struck.iter().flat_map(|node| undos(fault, node)).collect();
+        let undos: Vec<Undo> = struck.iter().flat_map(|node| undos(fault, round, node)).collect();
         let journal = Journal::of(scene.fleet.data_dir());
         for undo in &undos {
             journal.note(undo.clone())?;
@@ -134,7 +140,9 @@ impl<'a> Strike<'a> {
                     Networks::pull(&cable).await.map_err(FaultError::from)?;
                 }
             }
-            Fault::Assault(_) => {}
+            Fault::FullDisk(_) => self.fill()?,
+            Fault::Damage => self.kill_for_damage().await?,
+            Fault::Double | Fault::Assault(_) => {}
         }
         Ok(())
     }
@@ -197,6 +205,9 @@ impl<'a> Strike<'a> {
                 sleep_until(begin + time).await;
                 Ok(Aftermath::default())
             }
+            Fault::FullDisk(time) => self.outlast_full(begin, time).await,
+            Fault::Damage => self.outlast_damage().await,
+            Fault::Double => self.outlast_double().await,
             Fault::Assault(assault) => assault::carry_out(assault, self.round, self.scene).await,
         }
     }
@@ -307,13 +318,16 @@ impl<'a> Strike<'a> {
 }
 
 /// What will have to be undone on `node`.
-fn undos(fault: Fault, node: &NodeProcess) -> Vec<Undo> {
+fn undos(fault: Fault, round: u32, node: &NodeProcess) -> Vec<Undo> {
     let NodeProcess { id, pid, .. } = *node;
     match fault {
-        Fault::Kill | Fault::Assault(_) => Vec::new(),
+        Fault::Kill | Fault::Double | Fault::Assault(_) => Vec::new(),
         Fault::Pause(_) => vec![Undo::Resume { node: id, pid }],
         Fault::PowerCut => vec![Undo::PowerOn { node: id }],
         Fault::HungDisk(_) => vec![Undo::Thaw { node: id }],
+        Fault::FullDisk(_) => vec![Undo::Empty { node: id }],
+        Fault::Damage if Damage::of_round(round).is_refused() => vec![Undo::SwapBack { node: id }],
+        Fault::Damage => vec![Undo::KeepSwapped { node: id }],
         Fault::SlowDisk(_) => vec![Undo::Release { node: id }],
         Fault::Clock(_) => vec![Undo::SetClock { node: id }],
         Fault::Cut(from, _) => Networks::cables(id, from).into_iter().map(|cable| Undo::Plug { cable }).collect(),

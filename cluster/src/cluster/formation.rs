@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use super::{Core, StartError, identity, residence};
 use crate::meta::{MetaView, VERSION_MAX};
+use crate::peer::{Own, is_final};
 use crate::shard::Raft;
 use crate::wire::meta_change::Change;
 use crate::{ClusterId, NodeId, ShardHandle, ShardId, StateMachine, wire};
@@ -26,10 +27,9 @@ pub(super) async fn join_or_form<S: StateMachine>(core: &Arc<Core<S>>) -> Result
         formed = views.wait_for(|view| view.cluster.is_some()) => {
             formed.map_err(|closed| StartError::Runtime { reason: closed.to_string() })?.clone()
         }
-        reason = refusal(core) => return Err(if core.peers.is_expelled() {
-            StartError::Removed { node: core.config.node }
-        } else {
-            StartError::Refused { reason }
+        reason = refusal(core) => return Err(match core.peers.expulsion() {
+            Some(expulsion) => StartError::of_expulsion(core.config.node, expulsion),
+            None => StartError::Refused { reason },
         }),
     };
     if view.removed.contains_key(&core.config.node) {
@@ -47,9 +47,7 @@ async fn refusal<S: StateMachine>(core: &Core<S>) -> String {
     loop {
         for node in core.peers.nodes() {
             match core.peers.identify(node).await {
-                Err(status) if status.code() == tonic::Code::PermissionDenied => {
-                    return format!("{node}: {}", status.message());
-                }
+                Err(status) if is_final(&status) => return format!("{node}: {}", status.message()),
                 Ok(_) | Err(_) => {}
             }
         }
@@ -86,7 +84,8 @@ async fn publish_meta<S: StateMachine>(core: Arc<Core<S>>) {
 fn adopt<S: StateMachine>(core: &Core<S>, view: &MetaView) -> Result<(), StartError> {
     let Some(cluster) = view.cluster else { return Ok(()) };
     if core.peers.cluster() != Some(cluster) {
-        let own = identity::DirectoryIdentity { disk: core.peers.own.disk, cluster: Some(cluster) };
+        let Own { disk, life, .. } = core.peers.own;
+        let own = identity::DirectoryIdentity { disk, cluster: Some(cluster), starts: life.start };
         identity::write(&*core.ports.storage, &core.config.data_dir, core.config.node, &own)?;
         core.peers.join(cluster);
     }

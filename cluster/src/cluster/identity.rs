@@ -21,6 +21,8 @@ pub enum IdentityError {
 pub(super) struct DirectoryIdentity {
     pub(super) disk: DiskId,
     pub(super) cluster: Option<ClusterId>,
+    /// How often the node was started from this directory.
+    pub(super) starts: u64,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -28,6 +30,9 @@ struct Stored {
     node: NodeId,
     disk: String,
     cluster: Option<String>,
+    /// Not counted by earlier versions.
+    #[serde(default)]
+    starts: u64,
 }
 
 /// The identity of `directory`, drawn now when it is new.
@@ -36,7 +41,7 @@ pub(super) fn open(directory: &Path, node: NodeId, ports: &Ports) -> Result<Dire
     let io = |source| IdentityError::Io { path: path.clone(), source };
     ports.storage.create_directory(directory).map_err(io)?;
     if !ports.storage.exists(&path).map_err(io)? {
-        let identity = DirectoryIdentity { disk: DiskId(ports.random.next_u128()), cluster: None };
+        let identity = DirectoryIdentity { disk: DiskId(ports.random.next_u128()), cluster: None, starts: 0 };
         write(&*ports.storage, directory, node, &identity)?;
         return Ok(identity);
     }
@@ -50,7 +55,7 @@ pub(super) fn open(directory: &Path, node: NodeId, ports: &Ports) -> Result<Dire
     let disk = stored.disk.parse().map_err(|_digits| damaged("the disk's id is no hexadecimal number".to_owned()))?;
     let cluster = stored.cluster.map(|text| text.parse()).transpose();
     let cluster = cluster.map_err(|_digits| damaged("the cluster's id is no hexadecimal number".to_owned()))?;
-    Ok(DirectoryIdentity { disk, cluster })
+    Ok(DirectoryIdentity { disk, cluster, starts: stored.starts })
 }
 
 /// Stores the identity by writing a new file and renaming it; durable on return.
@@ -62,8 +67,12 @@ pub(super) fn write(
 ) -> Result<(), IdentityError> {
     let path = directory.join(FILE);
     let io = |source| IdentityError::Io { path: path.clone(), source };
-    let stored =
-        Stored { node, disk: identity.disk.to_string(), cluster: identity.cluster.map(|cluster| cluster.to_string()) };
+    let stored = Stored {
+        node,
+        disk: identity.disk.to_string(),
+        cluster: identity.cluster.map(|cluster| cluster.to_string()),
+        starts: identity.starts,
+    };
     let new = directory.join("identity.json.new");
     let bytes = serde_json::to_vec_pretty(&stored).expect("an identity is plain text");
     let file = storage.create(&new).map_err(io)?;

@@ -28,12 +28,15 @@ pub(super) fn is_due(config: &ClusterConfig, stored: &Stored<MetaState>) -> bool
 pub(super) async fn join(peers: &Peers, addresses: &[String], ports: &Ports) -> Result<(), StartError> {
     loop {
         for address in addresses {
-            match peers.ask_to_join(address).await {
+            let answer = peers.ask_to_join(address).await;
+            if let Some(expulsion) = peers.expulsion() {
+                return Err(StartError::of_expulsion(peers.own.node, expulsion));
+            }
+            match answer {
                 Ok(nodes) => {
                     tracing::info!(address, members = nodes.len(), "admitted to the cluster");
                     return learn(peers, nodes);
                 }
-                Err(_) if peers.is_expelled() => return Err(StartError::Removed { node: peers.own.node }),
                 Err(status) if status.code() == Code::PermissionDenied => {
                     return Err(StartError::Refused { reason: status.message().to_owned() });
                 }

@@ -72,6 +72,12 @@ impl MemoryStorage {
         self.again(self.0.disk.lock().after_death())
     }
 
+    /// A copy of the disk as it is now; this one goes on.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        self.again(self.0.disk.lock().after_death())
+    }
+
     fn again(&self, disk: Disk) -> Self {
         let settings = self.0.settings.lock();
         let (capacity, sync_time) = (settings.capacity, settings.sync_time);

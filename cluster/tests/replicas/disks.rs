@@ -5,10 +5,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::sync::Arc;
 
-use kvarter_cluster::{NodeId, ShardId, Storage, StorageOperation};
+use kvarter_cluster::{NodeId, ShardId, StartError, Storage, StorageOperation};
 use parking_lot::{Condvar, Mutex};
 
-use crate::fleet::{Fleet, eventually};
+use crate::fleet::{Fleet, LIMIT, eventually};
 
 const SHARD: ShardId = ShardId(1);
 const CAPACITY: u64 = 256 << 20;
@@ -78,6 +78,73 @@ async fn a_follower_whose_disk_went_back_in_time_is_refused_and_its_leader_goes_
     let leadership = *fleet.shard(leader, SHARD).leadership().borrow();
     assert_eq!((leadership.is_ready, leadership.term), (true, led));
     assert_eq!(fleet.notes(follower, SHARD), ["before"], "it has lost what it acknowledged, and gets nothing");
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_processes_of_one_node_the_second_ends_and_the_first_goes_on() {
+    let (mut fleet, leader) = three().await;
+    let term = fleet.shard(leader, SHARD).leadership().borrow().term;
+    let copy = fleet.disk(leader).copy();
+    let reason = match fleet.start_second(leader, copy).await {
+        Ok(second) => {
+            let reason = tokio::time::timeout(LIMIT, second.expelled()).await.expect("it hears of the first");
+            second.shutdown().await;
+            reason
+        }
+        Err(reason) => reason,
+    };
+    assert!(matches!(reason, StartError::Refused { .. }), "{reason}");
+    assert!(reason.to_string().contains("another process runs as node-2"), "{reason}");
+    fleet.propose(SHARD, "after").await;
+    fleet.agrees(SHARD).await;
+    let leadership = *fleet.shard(leader, SHARD).leadership().borrow();
+    assert_eq!((leadership.is_ready, leadership.term), (true, term));
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_copy_of_a_disk_is_refused_by_who_knows_the_later_one() {
+    let (mut fleet, leader) = three().await;
+    let node = others(leader)[0];
+    fleet.stop(node).await;
+    let old = fleet.disk(node).copy();
+    for _later in 0..2 {
+        fleet.start(node).await;
+        eventually("the others know this process", || fleet.node(node).round_trip(NodeId(leader)).is_some()).await;
+        fleet.stop(node).await;
+    }
+    fleet.swap_disk(node, old);
+    let reason = match fleet.try_start(node).await {
+        Ok(()) => tokio::time::timeout(LIMIT, fleet.node(node).expelled()).await.expect("it hears of it"),
+        Err(reason) => reason,
+    };
+    assert!(reason.to_string().contains("another process was started as node-1 later"), "{reason}");
+    fleet.propose_among(&others(node), SHARD, "without it").await;
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_disk_of_another_cluster_ends() {
+    let mut other = Fleet::new(3, 1);
+    other.start_all().await;
+    other.propose(SHARD, "elsewhere").await;
+    other.agrees(SHARD).await;
+    other.stop_all().await;
+    let mut fleet = Fleet::new(3, 1);
+    fleet.start_all().await;
+    fleet.propose(SHARD, "before").await;
+    fleet.stop(2).await;
+    fleet.take_disk_of(2, other);
+    let reason = match fleet.try_start(2).await {
+        Ok(()) => tokio::time::timeout(LIMIT, fleet.node(2).expelled()).await.expect("it hears of it"),
+        Err(reason) => reason,
+    };
+    assert!(matches!(reason, StartError::Refused { .. }) && reason.to_string().contains("cluster"), "{reason}");
+    fleet.propose_among(&[1, 3], SHARD, "without it").await;
+    for node in [1, 3] {
+        eventually("it has all", || fleet.notes(node, SHARD) == ["before", "without it"]).await;
+    }
     fleet.stop_all().await;
 }
 

@@ -286,6 +286,18 @@ impl Fleet {
         self.running.extend(started);
     }
 
+    /// Starts a second process of `node`, on `disk` and at an address of its own.
+    pub(crate) async fn start_second(
+        &self,
+        node: u64,
+        disk: MemoryStorage,
+    ) -> Result<Arc<Cluster<Notebook>>, StartError> {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = ClusterConfig { peer_listen: address, peer_address: address.to_string(), ..self.config(node) };
+        let ports = Ports { storage: Arc::new(disk), ..self.ports(node) };
+        Cluster::start(config, ports, Arc::new(Echo)).await
+    }
+
     /// Starts `node`, and lets go of it once it was admitted; `false`: it was not.
     pub(crate) async fn is_given_up_at_once(&self, node: u64) -> bool {
         let start = Cluster::<Notebook>::start(self.config(node), self.ports(node), Arc::new(Echo));
@@ -335,6 +347,11 @@ impl Fleet {
 
     pub(crate) fn wipe(&mut self, node: u64) {
         self.directories.insert(node, tempfile::tempdir().unwrap());
+    }
+
+    /// Puts a disk of another cluster, which is gone, into a stopped node.
+    pub(crate) fn take_disk_of(&mut self, node: u64, mut other: Self) {
+        self.directories.insert(node, other.directories.remove(&node).unwrap());
     }
 
     /// Takes the log away, on a stopped node, and leaves its identity and its checkpoints.

@@ -173,7 +173,7 @@ async fn a_running_node_is_removed_and_hears_of_it() {
     let (leader, _) = fleet.node(1).leader(ShardId::META).unwrap();
     let others: Vec<u64> = (1..=4).filter(|node| *node != leader.0).collect();
     fleet.node(others[0]).remove_node(leader).await.unwrap();
-    tokio::time::timeout(crate::fleet::LIMIT, fleet.node(leader.0).removed()).await.expect("it hears of it");
+    tokio::time::timeout(crate::fleet::LIMIT, fleet.node(leader.0).expelled()).await.expect("it hears of it");
     fleet.stop(leader.0).await;
     for shard in shards() {
         assert_eq!(placed(&fleet, others[0], shard), others.iter().copied().collect());
@@ -185,7 +185,7 @@ async fn a_running_node_is_removed_and_hears_of_it() {
         Err(error) => matches!(error, StartError::Removed { .. }),
         // Its own log may not have the end of its membership. The others tell it.
         Ok(()) => {
-            let told = tokio::time::timeout(crate::fleet::LIMIT, fleet.node(leader.0).removed()).await;
+            let told = tokio::time::timeout(crate::fleet::LIMIT, fleet.node(leader.0).expelled()).await;
             fleet.stop(leader.0).await;
             told.is_ok()
         }

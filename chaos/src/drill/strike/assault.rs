@@ -47,7 +47,7 @@ pub(super) async fn carry_out(assault: Assault, round: u32, scene: Scene<'_>) ->
 }
 
 /// No process may have ended, and been started again.
-fn judge_unharmed(before: &[NodeProcess], after: &[NodeProcess], violations: &mut Violations) {
+pub(super) fn judge_unharmed(before: &[NodeProcess], after: &[NodeProcess], violations: &mut Violations) {
     for node in before {
         if !after.contains(node) || !node.exists() {
             violations.add(Violation::NodeEnded { node: node.id, pid: node.pid });
