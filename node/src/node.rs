@@ -34,7 +34,7 @@ pub enum NodeError {
     Tls(#[from] TlsError),
     #[error("{key} can not listen on {address}: {reason}")]
     Listen { key: &'static str, address: SocketAddr, reason: io::Error },
-    #[error("the node does not start: {0}")]
+    #[error("the node does not start")]
     Cluster(#[source] StartError),
     #[error("the public API stopped by itself: {reason}")]
     ApiStopped { reason: String },

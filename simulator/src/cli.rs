@@ -4,6 +4,7 @@ mod compare_data;
 mod count;
 mod load;
 mod measurement;
+mod memory;
 mod merit;
 mod run;
 mod scale;
@@ -36,6 +37,7 @@ enum Command {
     Load(load::LoadArgs),
     Compare(compare::CompareArgs),
     Scale(scale::ScaleArgs),
+    Memory(memory::MemoryArgs),
     Merit(merit::MeritArgs),
     Count(count::CountArgs),
     CompareData(compare_data::CompareDataArgs),
@@ -48,6 +50,7 @@ impl Cli {
             Command::Load(args) => args.run().await,
             Command::Compare(args) => args.run().await,
             Command::Scale(args) => args.run().await,
+            Command::Memory(args) => args.run().await,
             Command::Merit(args) => args.run().await,
             Command::Count(args) => args.run(),
             Command::CompareData(args) => args.run(),

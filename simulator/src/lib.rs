@@ -17,6 +17,7 @@ mod fidelity;
 mod latency;
 mod load;
 mod measure;
+mod memory;
 mod merit;
 mod order;
 mod page;
@@ -54,6 +55,7 @@ pub use load::{
     Bits, CallReport, CommandReport, Ledger, Load, LoadError, LoadOutcome, LoadPhase, LoadPlan, LoadProgress,
     LoadReport, LoadSecond, LoadStudy, PlanError, RateSearch, SearchResult, Serial, Trial, Turns, load_attribute,
 };
+pub use memory::{MemoryError, MemoryFigures, MemoryPlan};
 pub use merit::{LightingDay, LightingMerit, LightingPlan, LightingRun, MeritError};
 pub use order::{Argument, LEVEL_ARGUMENT, Order, OrderRefused, SET_LEVEL};
 pub use page::{Axis, Line, Page, Plot};

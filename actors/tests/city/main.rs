@@ -294,6 +294,43 @@ async fn any_node_answers_and_delivers_and_outlives_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shard_serves_while_the_meta_group_has_no_quorum() {
+    let mut fleet = Fleet::new(5);
+    fleet.start_all().await;
+    let city = fleet.city(1).clone();
+    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
+    let shard = city.assign_district("a").await.unwrap();
+    drop(Gateway::open(&city, shard, 6, &[LAMP]).await);
+    // Two of the shard's three replicas are left, and with them two of the meta group's five.
+    let left: Vec<u64> = city.cluster().meta().shards[&shard].replicas[..2].iter().map(|node| node.0).collect();
+    drop(city);
+    for node in (1..=5).filter(|node| !left.contains(node)) {
+        fleet.stop(node).await;
+    }
+    fleet.leader(shard).await;
+    let city = fleet.city(left[0]).clone();
+
+    let mut gateway = Gateway::open(&city, shard, 7, &[LAMP]).await;
+    let lamp = gateway.devices[0];
+    assert_eq!(gateway.submit(&[(lamp, LEVEL, MIDNIGHT_US, 80.0)]).await.outcomes, [1]);
+    for node in left {
+        let seen = twin(fleet.city(node), shard, LAMP.0).await;
+        assert_eq!(reported(&seen, LEVEL), Some(message::value::Kind::Number(80.0)), "at node {node}");
+    }
+    call(&city, shard, set_level(LAMP.0, "c1", 40.0)).await.unwrap();
+    let (device, command) = gateway.command_with_id("c1").await;
+    assert_eq!((device, command.id.as_str()), (lamp, "c1"));
+    gateway.acknowledge(lamp, "c1").await;
+    assert_eq!(command_state(&city, shard, LAMP.0, "c1").await, Some(CommandState::Succeeded));
+
+    let unassigned = city.assign_district("b").await.unwrap_err();
+    let told = [FailureReason::NotLeader, FailureReason::Unknown];
+    assert!(told.contains(&unassigned.reason()), "what the meta group has to decide waits: {unassigned:?}");
+    drop((gateway, city));
+    fleet.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_inbox_refuses_at_once_and_what_it_took_is_answered() {
     let mut fleet = Fleet::new(1);
     fleet.config.inbox_requests_max = 4;

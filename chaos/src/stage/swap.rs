@@ -21,7 +21,7 @@ const LOG: &str = "log";
 const CHECKPOINTS: &str = "state";
 /// One byte of so many is flipped in the checkpoints.
 const CHECKPOINT_STRIDE: usize = 64 << 10;
-/// How long a cluster lives whose disk is to be another's.
+/// How long a city is played into the cluster whose disk is to be another's.
 const FOREIGN_LIFE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum SwapError {
     Io { path: PathBuf, source: io::Error },
     #[error("{} has no log file to damage", directory.display())]
     NoLog { directory: PathBuf },
-    #[error("another cluster can not be formed: {0}")]
+    #[error("another cluster can not be formed")]
     NotFormed(#[from] ToolFailed),
 }
 
@@ -46,12 +46,12 @@ impl DiskSwap {
         Self { data: data.to_owned(), node }
     }
 
-    /// Forms a cluster of another kind beside this one, from the program of `process`, for [`Damage::ForeignDisk`].
+    /// Forms another cluster beside this one, from the program of `process`, for [`Damage::ForeignDisk`].
     pub(crate) async fn form_foreign(&self, process: &NodeProcess) -> Result<(), SwapError> {
         let directory = self.foreign();
         let life = format!("{}s", FOREIGN_LIFE.as_secs());
         let mut dev = Command::new(format!("/proc/{}/exe", process.pid));
-        dev.args(["dev", "--idle", "--clean", "--for", &life, "--nodes"]).arg(self.node.max(3).to_string());
+        dev.args(["dev", "--clean", "--for", &life, "--nodes"]).arg(self.node.max(3).to_string());
         run(dev.arg("--data").arg(&directory)).await?;
         Ok(())
     }

@@ -28,7 +28,8 @@ Exit codes:
   1  it could not start, or could not go on: standard error says why
   2  the arguments are wrong
   3  it was removed from its cluster: starting it again is of no use
-  4  the cluster refuses it, for its disk, its certificate, its id or its version: starting it again as it is is of no use";
+  4  the cluster refuses it, for its disk, its certificate, its id, its version, or since another process is this node: starting
+     it again as it is is of no use";
 
 /// What tells a supervisor that starting the node again is of no use.
 const REMOVED: u8 = 3;
