@@ -35,7 +35,7 @@ pub enum Fault {
 /// What a node finds in place of its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// A bit of the log's last file is flipped, before its end.
+    /// A bit of the log's last record is flipped. Damage further up shows only when that is read: to the feed another replica gives it.
     FlippedLog,
     /// The log's last file lacks its end.
     ShortLog,
@@ -68,7 +68,7 @@ impl Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::FlippedLog => "a flipped bit in its log",
+            Self::FlippedLog => "a flipped bit in the last record of its log",
             Self::ShortLog => "a log without its end",
             Self::FlippedCheckpoint => "flipped bits in its checkpoints",
             Self::WipedDisk => "an empty disk",

@@ -78,17 +78,21 @@ impl Fleet {
 
     /// Starts all at once, since forming waits for everybody.
     pub(crate) async fn start_all(&mut self) {
-        let starting = self.directories.keys().map(|node| {
-            let (cluster, city, node) = (self.cluster_config(*node), self.config.clone(), *node);
-            let ports = Ports { storage: Arc::clone(&self.storage), ..Ports::system() };
-            async move {
-                let door = PeerDoor::default();
-                let cluster = Cluster::start(cluster, ports, Arc::new(door.clone())).await.unwrap();
-                (node, City::start(cluster, door, city).await)
-            }
-        });
-        let started = futures::future::join_all(starting.collect::<Vec<_>>()).await;
+        let started = futures::future::join_all(self.directories.keys().map(|node| self.started(*node))).await;
         self.running.extend(started);
+    }
+
+    /// Starts one node of a cluster that is formed.
+    pub(crate) async fn start(&mut self, node: u64) {
+        let started = self.started(node).await;
+        self.running.extend([started]);
+    }
+
+    async fn started(&self, node: u64) -> (u64, City) {
+        let ports = Ports { storage: Arc::clone(&self.storage), ..Ports::system() };
+        let door = PeerDoor::default();
+        let cluster = Cluster::start(self.cluster_config(node), ports, Arc::new(door.clone())).await.unwrap();
+        (node, City::start(cluster, door, self.config.clone()).await)
     }
 
     fn cluster_config(&self, node: u64) -> ClusterConfig {

@@ -65,7 +65,7 @@ impl DiskSwap {
             Damage::FlippedLog => {
                 copy_all(&aside, &directory)?;
                 let (file, length) = last_log_file(&directory.join(LOG))?;
-                flip_written(&file, length / 4 * 3).map_err(on(&file))
+                flip_last(&file, length).map_err(on(&file))
             }
             Damage::ShortLog => {
                 copy_all(&aside, &directory)?;
@@ -177,10 +177,10 @@ fn last_log_file(log: &Path) -> Result<(PathBuf, u64), SwapError> {
     Ok((file, length))
 }
 
-/// Flips the last byte before `at` that is not zero, so that it is one that was written.
-fn flip_written(path: &Path, at: u64) -> io::Result<()> {
+/// Flips a bit of the last byte of a file of `length` that is not zero, so that it is one that was written.
+fn flip_last(path: &Path, length: u64) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut bytes = vec![0; usize::try_from(at).map_err(io::Error::other)?];
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     let place = bytes.iter().rposition(|byte| *byte != 0).ok_or(ErrorKind::UnexpectedEof)?;
     file.write_all_at(&[bytes[place] ^ 1], place as u64)
