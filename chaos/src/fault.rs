@@ -35,9 +35,9 @@ pub enum Fault {
 /// What a node finds in place of its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// A bit of the log's last record is flipped. Damage further up shows only when that is read: to the feed another replica gives it.
+    /// A bit is flipped where the log tells its syncs, behind what was acknowledged last. Damage in an entry itself shows when it is read.
     FlippedLog,
-    /// The log's last file lacks its end.
+    /// The log lacks its end, and with it what was acknowledged last.
     ShortLog,
     /// A bit in each 64 KiB of its checkpoints is flipped.
     FlippedCheckpoint,
@@ -68,7 +68,7 @@ impl Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::FlippedLog => "a flipped bit in the last record of its log",
+            Self::FlippedLog => "a flipped bit in its log",
             Self::ShortLog => "a log without its end",
             Self::FlippedCheckpoint => "flipped bits in its checkpoints",
             Self::WipedDisk => "an empty disk",

@@ -120,7 +120,7 @@ pub const SUITE: [SuiteDrill; 19] = [
         fault: Fault::Damage,
         victims: Victims::BusiestLeader,
         rounds: 5,
-        how: "after SIGKILL: a flipped bit in the log's last record, a log without its end, flipped bits in the checkpoints, an empty disk, \
+        how: "after SIGKILL: a flipped bit in the log, a log without its end, flipped bits in the checkpoints, an empty disk, \
               another cluster's disk",
     },
     SuiteDrill {

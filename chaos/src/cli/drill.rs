@@ -67,7 +67,7 @@ pub(super) enum DrillCommand {
     },
     /// Kill the node that leads most shards, and give it another disk than it left
     ///
-    /// In turn: a bit of its log's last record is flipped, its log is shorter, bits of its checkpoints are flipped, it is empty, it is of another
+    /// In turn: a bit of its log is flipped, its log lacks its end, bits of its checkpoints are flipped, it is empty, it is of another
     /// cluster. With flipped checkpoints it must come back; otherwise it must end, and is then given its own disk back.
     Damage {
         #[command(flatten)]

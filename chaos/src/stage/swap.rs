@@ -19,6 +19,8 @@ const ASIDE: &str = ".aside";
 const BALLAST: &str = "ballast";
 const LOG: &str = "log";
 const CHECKPOINTS: &str = "state";
+/// In the log: behind it stands the number of a round, that is of a sync.
+const ROUND: &[u8] = b"round";
 /// One byte of so many is flipped in the checkpoints.
 const CHECKPOINT_STRIDE: usize = 64 << 10;
 /// How long a city is played into the cluster whose disk is to be another's.
@@ -28,8 +30,8 @@ const FOREIGN_LIFE: Duration = Duration::from_secs(2);
 pub enum SwapError {
     #[error("can not use {}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} has no log file to damage", directory.display())]
-    NoLog { directory: PathBuf },
+    #[error("the log in {} is too short to be damaged", directory.display())]
+    LogTooShort { directory: PathBuf },
     #[error("another cluster can not be formed")]
     NotFormed(#[from] ToolFailed),
 }
@@ -64,14 +66,14 @@ impl DiskSwap {
         match damage {
             Damage::FlippedLog => {
                 copy_all(&aside, &directory)?;
-                let (file, length) = last_log_file(&directory.join(LOG))?;
-                flip_last(&file, length).map_err(on(&file))
+                let (file, place) = last_acknowledged(&directory.join(LOG))?;
+                flip(&file, place).map_err(on(&file))
             }
             Damage::ShortLog => {
                 copy_all(&aside, &directory)?;
-                let (file, length) = last_log_file(&directory.join(LOG))?;
-                let file_cut = OpenOptions::new().write(true).open(&file).and_then(|cut| cut.set_len(length / 4 * 3));
-                file_cut.map_err(on(&file))
+                let (file, place) = last_acknowledged(&directory.join(LOG))?;
+                let opened = OpenOptions::new().write(true).open(&file);
+                opened.and_then(|cut| cut.set_len(place as u64)).map_err(on(&file))
             }
             Damage::FlippedCheckpoint => {
                 copy_all(&aside, &directory)?;
@@ -169,21 +171,23 @@ fn remove(path: &Path) -> Result<(), SwapError> {
     removed.map_err(on(path))
 }
 
-/// The file that the log was appended to last, and its length.
-fn last_log_file(log: &Path) -> Result<(PathBuf, u64), SwapError> {
+/// The file that the log was appended to last, and where in it stands what was certainly acknowledged: the number of the last
+/// round but one, whose checksum every start compares.
+fn last_acknowledged(log: &Path) -> Result<(PathBuf, usize), SwapError> {
     let files = entries(log)?.into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "raftlog"));
-    let file = files.max().ok_or_else(|| SwapError::NoLog { directory: log.to_owned() })?;
-    let length = fs::metadata(&file).map_err(on(&file))?.len();
-    Ok((file, length))
+    let too_short = || SwapError::LogTooShort { directory: log.to_owned() };
+    let file = files.max().ok_or_else(too_short)?;
+    let bytes = fs::read(&file).map_err(on(&file))?;
+    let rounds = bytes.windows(ROUND.len()).enumerate().rev().filter(|(_, window)| *window == ROUND);
+    let place = rounds.map(|(place, _)| place).nth(1).ok_or_else(too_short)?;
+    Ok((file, place))
 }
 
-/// Flips a bit of the last byte of a file of `length` that is not zero, so that it is one that was written.
-fn flip_last(path: &Path, length: u64) -> io::Result<()> {
+fn flip(path: &Path, place: usize) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, 0)?;
-    let place = bytes.iter().rposition(|byte| *byte != 0).ok_or(ErrorKind::UnexpectedEof)?;
-    file.write_all_at(&[bytes[place] ^ 1], place as u64)
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, place as u64)?;
+    file.write_all_at(&[byte[0] ^ 1], place as u64)
 }
 
 /// Flips one byte of each [`CHECKPOINT_STRIDE`] in every file below `directory`.
@@ -223,7 +227,7 @@ mod tests {
         }
         for number in [1, 2] {
             let file = directory.join(format!("log/000{number}.raftlog"));
-            fs::write(file, [vec![3; 700], vec![0; 300]].concat()).unwrap();
+            fs::write(file, [b"an entry round 1 another round 2 and round 3".as_slice(), &[0; 300]].concat()).unwrap();
         }
         data
     }
@@ -260,11 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn the_byte_that_is_flipped_was_written() {
-        let data = data();
-        DiskSwap::of(data.path(), NODE).swap(Damage::FlippedLog).unwrap();
-        let log = fs::read(data.path().join("node2/log/0002.raftlog")).unwrap();
-        assert_eq!(log.iter().position(|byte| *byte == 2), Some(699));
+    fn what_is_damaged_was_acknowledged() {
+        let damaged = |damage| {
+            let data = data();
+            DiskSwap::of(data.path(), NODE).swap(damage).unwrap();
+            fs::read(data.path().join("node2/log/0002.raftlog")).unwrap()
+        };
+        assert!(damaged(Damage::FlippedLog).starts_with(b"an entry round 1 another sound 2 and round 3"));
+        assert_eq!(damaged(Damage::ShortLog), b"an entry round 1 another ");
     }
 
     #[test]
@@ -284,6 +291,6 @@ mod tests {
         let (data, to) = (data(), tempfile::tempdir().unwrap());
         copy_running(&data.path().join("node2"), to.path()).unwrap();
         assert!(!to.path().join(BALLAST).exists());
-        assert_eq!(fs::read(to.path().join("log/0001.raftlog")).unwrap().len(), 1_000);
+        assert!(fs::read(to.path().join("log/0001.raftlog")).unwrap().starts_with(b"an entry"));
     }
 }
