@@ -5,10 +5,12 @@ use prost::Message as _;
 
 use crate::log::{fuzz_mark, fuzz_record};
 use crate::meta::{self, MetaState};
+use crate::peer::life::Life;
 use crate::peer::{network, server};
 use crate::{PageId, StateMachine as _, raft, wire};
 
-/// `bytes` as each message that a peer sends or answers; what decodes is converted to what Raft takes, and back.
+/// `bytes` as each message that a peer sends or answers, and as the process that it says it is; what decodes is converted to what
+/// Raft takes, and back.
 pub fn peer_message(bytes: &[u8]) {
     if let Ok(request) = wire::AppendRequest::decode(bytes)
         && let Ok(request) = server::append_from_wire(request)
@@ -29,6 +31,11 @@ pub fn peer_message(bytes: &[u8]) {
     }
     if let Ok(identity) = wire::Identity::decode(bytes) {
         drop(meta::node_from_wire(identity));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(life) = text.parse::<Life>()
+    {
+        assert_eq!(life.to_string().parse(), Ok(life));
     }
     if let Ok(change) = MetaState::decode(&Bytes::copy_from_slice(bytes)) {
         let mut state = MetaState::default();
