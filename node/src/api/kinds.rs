@@ -24,13 +24,13 @@ impl KindService for Kinds {
     async fn get_kind(&self, request: Request<GetKindRequest>) -> Result<Response<Kind>, Status> {
         let name = request.into_inner().name;
         let catalog = self.city.catalog().borrow().clone();
-        let found = catalog.kind(&name).ok_or_else(|| status::not_found(format!("there is no kind `{name}`")))?;
+        let found = catalog.current(&name).ok_or_else(|| status::not_found(format!("there is no kind `{name}`")))?;
         Ok(Response::new(kind::to_public(found)))
     }
 
     async fn list_kinds(&self, _: Request<ListKindsRequest>) -> Result<Response<ListKindsResponse>, Status> {
         let catalog = self.city.catalog().borrow().clone();
-        let kinds = catalog.kinds().map(|found| kind::to_public(found)).collect();
+        let kinds = catalog.kinds().filter(|kind| !kind.is_retired).map(|found| kind::to_public(found)).collect();
         Ok(Response::new(ListKindsResponse { kinds }))
     }
 
