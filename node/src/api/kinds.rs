@@ -2,11 +2,13 @@
 
 use kvarter_actors::City;
 use kvarter_api::v1::kind_service_server::KindService;
-use kvarter_api::v1::{GetKindRequest, Kind, ListKindsRequest, ListKindsResponse, PutKindRequest};
+use kvarter_api::v1::{
+    DeleteKindRequest, DeleteKindResponse, GetKindRequest, Kind, ListKindsRequest, ListKindsResponse, PutKindRequest,
+};
 use tonic::{Request, Response, Status};
 
 use crate::api::conversion::kind;
-use crate::api::status;
+use crate::api::{caller, status};
 
 /// The service.
 pub(crate) struct Kinds {
@@ -39,5 +41,12 @@ impl KindService for Kinds {
         let stored = self.city.put_kind(kind::from_public(asked)?).await;
         let stored = stored.map_err(|failure| status::of_failure(&failure))?;
         Ok(Response::new(kind::to_public(&stored)))
+    }
+
+    async fn delete_kind(&self, request: Request<DeleteKindRequest>) -> Result<Response<DeleteKindResponse>, Status> {
+        let context = caller::context(&request, caller::DEADLINE_BATCH);
+        let removed = self.city.delete_kind(&request.into_inner().name, context).await;
+        removed.map_err(|failure| status::of_failure(&failure))?;
+        Ok(Response::new(DeleteKindResponse {}))
     }
 }
