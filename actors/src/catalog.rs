@@ -54,6 +54,8 @@ impl Kind {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     kinds: Arc<BTreeMap<String, Arc<Kind>>>,
+    /// Of the meta group's documents; zero: of none.
+    documents_version: u64,
 }
 
 impl Catalog {
@@ -71,11 +73,26 @@ impl Catalog {
             .collect()
     }
 
+    /// The same catalog, as the documents of this version have it.
+    pub(crate) fn at(self, documents_version: u64) -> Self {
+        Self { documents_version, ..self }
+    }
+
+    pub(crate) fn documents_version(&self) -> u64 {
+        self.documents_version
+    }
+
+    /// The kind called `name`, retired or not.
     pub fn kind(&self, name: &str) -> Option<&Arc<Kind>> {
         self.kinds.get(name)
     }
 
-    /// All kinds in the order of their names.
+    /// The kind called `name`, if devices may be of it.
+    pub fn current(&self, name: &str) -> Option<&Arc<Kind>> {
+        self.kind(name).filter(|kind| !kind.is_retired)
+    }
+
+    /// All kinds in the order of their names, retired or not.
     pub fn kinds(&self) -> impl Iterator<Item = &Arc<Kind>> {
         self.kinds.values()
     }
@@ -83,7 +100,8 @@ impl Catalog {
 
 impl FromIterator<Kind> for Catalog {
     fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
-        Self { kinds: Arc::new(kinds.into_iter().map(|kind| (kind.name.clone(), Arc::new(kind))).collect()) }
+        let kinds = kinds.into_iter().map(|kind| (kind.name.clone(), Arc::new(kind)));
+        Self { kinds: Arc::new(kinds.collect()), documents_version: 0 }
     }
 }
 

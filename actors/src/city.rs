@@ -152,6 +152,26 @@ impl City {
         kinds::put(&self.inner.cluster, self.catalog(), kind).await
     }
 
+    /// Removes a kind that no device is of from the catalog; [`Self::put_kind`] brings it back. Safe to repeat. While its devices are
+    /// counted, none is registered of it.
+    ///
+    /// `IN_USE`: devices are of it, so many as the text says, and the kind is as it was. `UNKNOWN`: it is perhaps removed, also
+    /// though devices are of it, until that is repeated or the kind is put.
+    ///
+    /// Dropping the future does not withdraw the removal.
+    pub async fn delete_kind(&self, name: &str, context: CallContext) -> Result<(), Failure> {
+        if !Kind::is_name(name) {
+            return Err(Failure::invalid("name", format!("`{name}` is no name of a kind")));
+        }
+        let (inner, kind) = (Arc::clone(&self.inner), name.to_owned());
+        // A caller who gives up must not leave a kind retired that devices are of.
+        let removal = self.inner.tasks.spawn(async move { inner.delete_kind(&kind, context).await });
+        removal.await.unwrap_or_else(|error| {
+            let text = format!("whether kind `{name}` was removed is unknown: {error}");
+            Err(Failure::new(FailureReason::Unknown, text))
+        })
+    }
+
     /// The shard of a district that exists.
     pub fn shard_of(&self, district: &str) -> Option<ShardId> {
         self.inner.cluster.meta().districts.get(district).copied()

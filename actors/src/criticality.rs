@@ -71,9 +71,11 @@ impl Criticality {
             | Request::CloseStream(_)
             | Request::ReadCommand(_)
             | Request::ReadStream(_) => Self::High,
-            Request::SubmitReadings(_) | Request::ReadTwin(_) | Request::ReadServices(_) | Request::RetireDevice(_) => {
-                Self::Normal
-            }
+            Request::SubmitReadings(_)
+            | Request::ReadTwin(_)
+            | Request::ReadServices(_)
+            | Request::RetireDevice(_)
+            | Request::CountDevices(_) => Self::Normal,
             Request::RegisterDevices(_) | Request::ListTwins(_) | Request::ReadTwins(_) | Request::ReadFeed(_) => {
                 Self::Low
             }

@@ -162,6 +162,7 @@ impl<'a> Decider<'a> {
             Request::CancelCommand(request) => self.cancel_command(request),
             Request::AcknowledgeCommands(request) => self.acknowledge_commands(request),
             Request::SetServiceMode(request) => self.set_service_mode(request),
+            Request::CountDevices(request) => self.count_devices(request),
             Request::ReadTwin(_)
             | Request::ListTwins(_)
             | Request::ReadTwins(_)

@@ -32,6 +32,9 @@ pub struct Kind {
     /// What the device falls back to when it hears nothing, by attribute name.
     #[serde(default)]
     pub safe_state: BTreeMap<String, Value>,
+    /// No device may be registered of it any more, and it is not shown; what is stored of it stays readable.
+    #[serde(skip)]
+    pub is_retired: bool,
 }
 
 /// One attribute of a kind, or one argument of a command.

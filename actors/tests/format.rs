@@ -1,4 +1,4 @@
-//! The bytes of the log and of the state's pages: an entry with every fact, and the pages that it leads to.
+//! The bytes of the log, of the state's pages and of the catalog: an entry with every fact, the pages that it leads to, and a kind.
 //!
 //! A difference to the fixtures means that stored data would be read otherwise: raise the format instead. To write new
 //! fixtures, run with `KVARTER_WRITE_FIXTURES=1`.
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use kvarter_actors::message::{self, fact::Fact};
-use kvarter_actors::{AttributeNumber, DeviceNumber, Point, ReadingMark, ShardState, StreamId, Value, ValueRef};
+use kvarter_actors::{AttributeNumber, DeviceNumber, Kind, Point, ReadingMark, ShardState, StreamId, Value, ValueRef};
 use kvarter_cluster::{LogIndex, PageId, StateMachine};
 use prost::Message;
 
@@ -138,6 +138,25 @@ fn facts_of_counted_connections() -> message::Facts {
     message::Facts { format: 1, time_us: TIME_US, facts, traceparents: Vec::new() }
 }
 
+fn kind() -> Kind {
+    let text = "
+name: lamp
+description: A lamp.
+source: nobody's
+attributes:
+  - {number: 1, name: state, type: enum, values: ['on', 'off'], description: What it does.}
+  - {number: 2, name: power, type: number, unit: WTT, minimum: 0, maximum: 100.5, writable: true, interval_s: 60}
+  - {number: 3, name: starts, type: integer}
+  - {number: 4, name: broken, type: boolean}
+  - {number: 5, name: label, type: text}
+  - {number: 4095, name: place, type: point}
+commands:
+  - {name: dim, description: Dims it., arguments: [{name: level, type: integer, maximum: 100}]}
+safe_state: {power: 5}
+";
+    Kind::from_yaml(text).expect("a kind")
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string grows");
@@ -193,6 +212,25 @@ fn counted_connections_and_the_pages_after_them_have_the_bytes_that_they_always_
     let state = check_pages(&facts, "connections-pages.hex");
     let connection = |stream: u128| state.stream(StreamId(stream)).map(|stream| (stream.is_open, stream.connection.0));
     assert_eq!((connection(7), connection(8)), (Some((true, 2)), Some((false, 300))));
+}
+
+#[test]
+fn a_kind_has_the_bytes_that_it_always_had() {
+    check_kind(&kind(), "kind.hex");
+}
+
+/// Kinds are retired since cluster version 4.
+#[test]
+fn a_retired_kind_has_the_bytes_that_it_always_had() {
+    check_kind(&Kind { is_retired: true, ..kind() }, "retired-kind.hex");
+}
+
+/// Compares the document of `kind` with the fixture `name`, and reads it.
+fn check_kind(kind: &Kind, name: &str) {
+    let document = hex(&kind.to_document());
+    let stored = fixture(name, &(document.clone() + "\n"));
+    assert_eq!(document, stored.trim());
+    assert_eq!(Kind::from_document("kinds/lamp", &unhex(&stored)).expect("a kind"), *kind);
 }
 
 /// Compares the pages after `facts` with the fixture `name`, and restores them.

@@ -22,7 +22,7 @@ pub(crate) use encoding::{node_from_wire, node_to_wire};
 
 /// The highest cluster version that this program knows. Raise it with whatever programs before could not read, and write that
 /// only where [`MetaView::version`] allows it: the cluster's version rises once every member knows the new one.
-pub(crate) const VERSION_MAX: u32 = 3;
+pub(crate) const VERSION_MAX: u32 = 4;
 
 /// A node as the meta group has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -66,7 +66,7 @@ enum Subject {
     Feed(ClientCommand<feed::FeedCommand>),
     /// Read and check the files that `feed archive` writes
     History(history::HistoryArguments),
-    /// Look into the catalog of device kinds
+    /// Look into the catalog of device kinds, and remove one
     Kind(ClientCommand<kind::KindCommand>),
 }
 

@@ -34,6 +34,15 @@ fn the_built_in_kinds_are_valid_and_survive_their_documents() {
 }
 
 #[test]
+fn a_retired_kind_is_known_and_no_current_one() {
+    let retired = Kind { is_retired: true, ..sample(LAMP).unwrap() };
+    let (key, document) = (retired.document_key(), retired.to_document());
+    let catalog = Catalog::from_documents([(&*key, &*document)]).unwrap();
+    assert_eq!(catalog.kind("lamp").map(AsRef::as_ref), Some(&retired));
+    assert_eq!(catalog.current("lamp"), None);
+}
+
+#[test]
 fn attributes_are_found_by_number_whether_dense_or_not() {
     let mut kind = sample(LAMP).unwrap();
     assert_eq!(kind.attribute(AttributeNumber(1)).unwrap().name, "state");

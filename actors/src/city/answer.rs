@@ -55,6 +55,11 @@ impl Inner {
             }
         }
         let Some(led) = self.led.get(shard) else { return Here::NotHere(request) };
+        if let Some(Request::CountDevices(count)) = &request.request
+            && let Err(failure) = self.catalog_reached(count.documents_version, deadline).await
+        {
+            return Here::Answered(Reply::Failure(failure));
+        }
         if request.request.as_ref().is_some_and(is_read) {
             self.read_confirmed(shard, &led, request, deadline).await
         } else if self.cluster.disk().borrow().is_full && request.request.as_ref().is_some_and(is_intake) {
@@ -64,6 +69,19 @@ impl Inner {
             Here::Answered(Reply::Failure(failure))
         } else {
             self.write(&led, request, deadline).await
+        }
+    }
+
+    /// Waits until registrations are decided here by the meta group's documents of `version`, or later ones.
+    async fn catalog_reached(&self, version: u64, deadline: Instant) -> Result<(), Failure> {
+        let mut catalog = self.catalog.clone();
+        let reached = timeout_at(deadline, catalog.wait_for(|catalog| catalog.documents_version() >= version)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                let text = format!("{} does not have the catalog of version {version} yet", self.cluster.node());
+                Err(Failure::new(FailureReason::NotLeader, text))
+            }
         }
     }
 
@@ -153,6 +171,7 @@ pub(super) fn is_read(request: &Request) -> bool {
         | Request::AcknowledgeCommands(_)
         | Request::CancelCommand(_)
         | Request::SetServiceMode(_)
+        | Request::CountDevices(_)
         | Request::ReadFeed(_) => false,
     }
 }
@@ -171,6 +190,7 @@ fn is_intake(request: &Request) -> bool {
         | Request::AcknowledgeCommands(_)
         | Request::CancelCommand(_)
         | Request::SetServiceMode(_)
+        | Request::CountDevices(_)
         | Request::ReadTwin(_)
         | Request::ListTwins(_)
         | Request::ReadTwins(_)

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::city::answer::{Here, is_read, read_feed, staleness_max};
+use crate::city::kinds::RETIREMENT_VERSION;
 use crate::city::{CallContext, FeedBounds, Forwarding, Inner};
 use crate::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
 
@@ -90,8 +91,7 @@ impl Inner {
     ) -> Attempt {
         let (needed, version) = (request.request.as_ref().map_or(1, version_of), self.cluster.meta().version());
         if version < needed {
-            let text = format!("the cluster has version {version} until every node is upgraded; this needs {needed}");
-            return Attempt::Again(request, Failure::new(FailureReason::NotLeader, text));
+            return Attempt::Again(request, needs_upgrade(version, needed));
         }
         let mut request = match self.answer_here(request, deadline).await {
             Here::Answered(reply) => return Attempt::Done(outcome_of(reply)),
@@ -166,7 +166,7 @@ impl Inner {
         let remaining = deadline.saturating_duration_since(Instant::now());
         request.remaining_ms = u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX);
         let shard = ShardId(request.shard);
-        let is_harmless = request.request.as_ref().is_some_and(is_read);
+        let is_harmless = request.request.as_ref().is_some_and(is_harmless);
         let envelope = message::peer_request::Request::Shard(*request);
         let peer_request = message::PeerRequest { request: Some(envelope) };
         let answer = tokio::select! {
@@ -337,8 +337,20 @@ fn version_of(request: &Request) -> u32 {
     match request {
         Request::ReadTwins(_) | Request::CancelCommand(_) => 2,
         Request::ListTwins(list) if list.filter.is_some() => 2,
+        Request::CountDevices(_) => RETIREMENT_VERSION,
         _ => 1,
     }
+}
+
+/// Why nothing was done that needs the cluster version `needed`.
+pub(super) fn needs_upgrade(version: u32, needed: u32) -> Failure {
+    let text = format!("the cluster has version {version} until every node is upgraded; this needs {needed}");
+    Failure::new(FailureReason::NotLeader, text)
+}
+
+/// Whether the request changes nothing, and may be asked again although it was perhaps answered.
+fn is_harmless(request: &Request) -> bool {
+    is_read(request) || matches!(request, Request::CountDevices(_))
 }
 
 /// Pending for ever without a local replica, and when the node stops.

@@ -1,9 +1,10 @@
-//! Registering and retiring devices.
+//! Registering, retiring and counting devices.
 
 use std::collections::BTreeMap;
 
+use crate::DeviceNumber;
 use crate::decide::{Decider, Effect};
-use crate::message::{self, Failure, fact, shard_reply::Reply};
+use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
 use crate::name::DeviceName;
 use crate::state::CommandState;
 use crate::value::Point;
@@ -39,7 +40,7 @@ impl Decider<'_> {
     /// Registers a device, or changes location and labels of one that is; its kind never changes.
     fn register_device(&mut self, device: &message::DeviceRegistration) -> Result<u32, String> {
         let name = DeviceName::parse(&device.name).map_err(|error| error.to_string())?;
-        if self.catalog.kind(&device.kind).is_none() {
+        if self.catalog.current(&device.kind).is_none() {
             return Err(format!("kind `{}` is not in the catalog", device.kind));
         }
         if device.location.is_some_and(|location| !Point::from(location).is_on_earth()) {
@@ -89,6 +90,16 @@ impl Decider<'_> {
         self.touched.remove(&number);
         self.effects.push(Effect::Retired(number));
         Ok(Reply::Done(message::Done { position: Some(position) }))
+    }
+
+    /// Counts the devices of a retired kind, those of this batch with them. `CONFLICT`: it is not retired, and they may become more.
+    pub(super) fn count_devices(&self, request: &message::CountDevices) -> Result<Reply, Failure> {
+        let kind = &*request.kind;
+        if self.catalog.kind(kind).is_none_or(|known| !known.is_retired) {
+            return Err(Failure::new(FailureReason::Conflict, format!("kind `{kind}` is not retired")));
+        }
+        let devices = self.scratch.devices(DeviceNumber(0)).filter(|device| device.kind() == kind).count() as u64;
+        Ok(Reply::DevicesCounted(message::DevicesCounted { devices }))
     }
 }
 

@@ -70,10 +70,17 @@ impl Kind {
         Ok(())
     }
 
+    /// Whether a kind may be called so.
+    pub(crate) fn is_name(name: &str) -> bool {
+        (1..=63).contains(&name.len())
+            && name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    }
+
     /// The first item that breaks a rule, and how.
     fn find_fault(&self) -> Option<(String, String)> {
         let fault = |item: String, reason: &str| Some((item, reason.to_owned()));
-        if !is_kind_name(&self.name) {
+        if !Self::is_name(&self.name) {
             return fault("name".into(), "must match [a-z][a-z0-9_]{0,62}");
         }
         if self.description.len() > DESCRIPTION_BYTES_MAX || self.source.len() > DESCRIPTION_BYTES_MAX {
@@ -183,12 +190,6 @@ fn difference(was: &Attribute, is: &Attribute) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-fn is_kind_name(name: &str) -> bool {
-    (1..=63).contains(&name.len())
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// Attributes and commands carry the names of their standards, in any case.

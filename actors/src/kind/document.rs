@@ -26,7 +26,11 @@ impl Kind {
 
     /// `kinds/{name}`
     pub fn document_key(&self) -> String {
-        format!("{}{}", Self::DOCUMENT_PREFIX, self.name)
+        Self::document_key_of(&self.name)
+    }
+
+    pub(crate) fn document_key_of(name: &str) -> String {
+        format!("{}{name}", Self::DOCUMENT_PREFIX)
     }
 
     pub fn to_document(&self) -> Bytes {
@@ -38,6 +42,7 @@ impl Kind {
             attributes: self.attributes.iter().map(attribute_to_document).collect(),
             commands: self.commands.iter().map(command_to_document).collect(),
             safe_state: self.safe_state.iter().map(|(name, value)| (name.clone(), value.to_message())).collect(),
+            retired: self.is_retired,
         };
         document.encode_to_vec().into()
     }
@@ -72,6 +77,7 @@ impl Kind {
                 .collect::<Result<_, String>>()
                 .map_err(damaged)?,
             safe_state: safe_state.collect::<Result<_, DocumentError>>()?,
+            is_retired: document.retired,
         };
         Ok(kind.check()?)
     }

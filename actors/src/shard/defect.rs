@@ -118,6 +118,7 @@ fn words(request: &Request) -> String {
             }
         },
         Request::SetServiceMode(request) => format!("the mode of service `{}`", request.service),
+        Request::CountDevices(request) => format!("the count of devices of kind `{}`", request.kind),
         Request::ReadTwin(_)
         | Request::ListTwins(_)
         | Request::ReadTwins(_)

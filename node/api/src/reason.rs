@@ -34,6 +34,7 @@ impl ErrorReason {
             | Self::NotFound
             | Self::VersionConflict
             | Self::Limit
+            | Self::KindInUse
             | Self::Gone
             | Self::Forbidden
             | Self::Unauthenticated

@@ -37,6 +37,7 @@ pub(crate) fn of_failure(failure: &Failure) -> Status {
         FailureReason::Forbidden => (Code::PermissionDenied, ErrorReason::Forbidden),
         FailureReason::SequenceGap | FailureReason::AlreadyAccepted => (Code::Aborted, ErrorReason::SequenceGap),
         FailureReason::Limit => (Code::FailedPrecondition, ErrorReason::Limit),
+        FailureReason::InUse => (Code::FailedPrecondition, ErrorReason::KindInUse),
         FailureReason::Gone => (Code::OutOfRange, ErrorReason::Gone),
         FailureReason::Defect => (Code::Internal, ErrorReason::Defect),
         FailureReason::Superseded => (Code::Aborted, ErrorReason::Superseded),
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn only_certainly_not_applied_is_unavailable() {
-        let unavailable: Vec<_> = (0..=14)
+        let unavailable: Vec<_> = (0..=16)
             .filter_map(|number| FailureReason::try_from(number).ok())
             .filter(|reason| of_failure(&failure(*reason)).code() == Code::Unavailable)
             .collect();

@@ -32,6 +32,7 @@ fn advice(error: &ApiError) -> Option<&'static str> {
     match (error, error.reason()) {
         (_, Some(ErrorReason::NotFound)) => Some("see what there is with `kvarter twin list` and `kvarter kind list`"),
         (_, Some(ErrorReason::Invalid)) => Some("see what a kind allows with `kvarter kind get KIND`"),
+        (_, Some(ErrorReason::KindInUse)) => Some("see which they are with `kvarter twin list --kind KIND`"),
         (_, Some(ErrorReason::VersionConflict)) => {
             Some("it was changed meanwhile: look at it with `kvarter twin get`, then decide again")
         }

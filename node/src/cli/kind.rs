@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use kvarter_api::Client;
 use kvarter_api::v1::{Attribute, Kind};
+use serde_json::json;
 
 use super::call::Call;
 use super::failure::explained;
@@ -24,6 +25,16 @@ Examples:
         /// Name of the kind
         kind: String,
     },
+    /// Remove a kind that no device is of
+    #[command(after_help = "\
+Examples:
+  kvarter kind delete bench
+
+A kind that devices are of is not removed, and how many there are is told. While they are counted, none can be registered.")]
+    Delete {
+        /// Name of the kind
+        kind: String,
+    },
 }
 
 impl Call for KindCommand {
@@ -33,6 +44,14 @@ impl Call for KindCommand {
             KindCommand::Get { kind } => {
                 let kind = client.kind(&kind).await.map_err(explained)?;
                 if output.is_json() { output.json(&json::kind(&kind))? } else { print(&kind, output)? }
+            }
+            KindCommand::Delete { kind } => {
+                client.delete_kind(&kind).await.map_err(explained)?;
+                if output.is_json() {
+                    output.json(&json!({ "kind": kind, "removed": true }))?;
+                } else {
+                    output.line(&format!("kind {kind} is removed"))?;
+                }
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -35,6 +35,7 @@ fn the_documented_commands_are_understood() {
         "kvarter command watch harbour/lamp-1/A-1",
         "kvarter feed watch --district harbour --cursor 3:1042:7",
         "kvarter kind get luminaire",
+        "kvarter kind delete bench --json",
     ] {
         assert!(
             parse(line).is_ok(),

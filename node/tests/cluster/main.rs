@@ -12,6 +12,7 @@ mod feed;
 mod fleet;
 mod history;
 mod identity;
+mod kinds;
 mod members;
 mod metrics;
 mod node_loss;

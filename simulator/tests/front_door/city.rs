@@ -113,6 +113,10 @@ impl KindService for City {
     async fn put_kind(&self, _: Call<v1::PutKindRequest>) -> Result<Answer<v1::Kind>, Status> {
         Err(Status::unimplemented("not needed"))
     }
+
+    async fn delete_kind(&self, _: Call<v1::DeleteKindRequest>) -> Result<Answer<v1::DeleteKindResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
 }
 
 #[tonic::async_trait]

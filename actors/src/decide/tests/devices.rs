@@ -57,6 +57,55 @@ fn a_full_district_refuses_with_its_name_and_limit() {
     assert_eq!(register(&mut shard, device("a/3", "bus")).0, 1);
 }
 
+/// The catalog with `kind` retired.
+fn retire_kind(shard: &mut Shard, kind: &str) {
+    let kinds = shard.catalog.kinds().map(|known| Kind { is_retired: known.name == kind, ..Kind::clone(known) });
+    shard.catalog = kinds.collect();
+}
+
+fn count(kind: &str) -> Request {
+    Request::CountDevices(message::CountDevices { kind: kind.into(), documents_version: 0 })
+}
+
+#[test]
+fn a_device_of_a_retired_kind_is_refused_as_one_of_a_kind_that_does_not_exist() {
+    let mut shard = Shard::with_lamps(1);
+    retire_kind(&mut shard, "luminaire");
+    let (outcome, error) = register(&mut shard, device("a/late", "luminaire"));
+    assert_eq!((outcome, &*error), (3, "kind `luminaire` is not in the catalog"));
+    assert!(shard.facts.facts.is_empty());
+    assert_eq!(register(&mut shard, device("a/bus", "bus")).0, 1);
+    // Those that there are go on.
+    assert_eq!(shard.submit(&[(0, 1, 0, ValueRef::Number(40.0))]).outcomes, [1]);
+    assert!(matches!(shard.ask(set_level("a/lamp-0", "c1", 50.0, 0)), Reply::CommandRead(_)));
+}
+
+#[test]
+fn devices_of_a_retired_kind_are_counted_as_the_batch_leaves_them() {
+    let mut shard = Shard::with_lamps(3);
+    let retire = |name: &str| Request::RetireDevice(message::RetireDevice { name: name.into() });
+    shard.ask(retire("a/lamp-0"));
+    let refused = shard.refusal(count("luminaire"));
+    assert_eq!((refused.reason(), &*refused.message), (FailureReason::Conflict, "kind `luminaire` is not retired"));
+    retire_kind(&mut shard, "luminaire");
+    let late = message::RegisterDevices { devices: vec![device("a/late", "luminaire"), device("a/bus", "bus")] };
+    let late = Request::RegisterDevices(late);
+    let batch =
+        [count("luminaire"), late, retire("a/lamp-1"), count("luminaire"), retire("a/lamp-2"), count("luminaire")];
+    let replies = shard.commit(|decider| {
+        batch.map(|request| {
+            let request = message::ShardRequest { request: Some(request), ..Default::default() };
+            decider.decide(&request).unwrap().reply().clone()
+        })
+    });
+    let counted = replies.iter().filter_map(|reply| match reply {
+        Reply::DevicesCounted(counted) => Some(counted.devices),
+        _ => None,
+    });
+    assert_eq!(counted.collect::<Vec<_>>(), [2, 1, 0]);
+    assert_eq!(shard.facts.facts.len(), 3, "a bus and two retirements: counting comes to no facts");
+}
+
 #[test]
 fn a_retired_device_keeps_name_and_kind_and_its_number() {
     let mut shard = Shard::with_lamps(1);

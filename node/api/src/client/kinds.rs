@@ -5,7 +5,7 @@ use super::call::Repeat;
 use crate::ANSWER_BYTES_MAX;
 use crate::error::ApiError;
 use crate::v1::kind_service_client::KindServiceClient;
-use crate::v1::{GetKindRequest, Kind, ListKindsRequest, PutKindRequest};
+use crate::v1::{DeleteKindRequest, GetKindRequest, Kind, ListKindsRequest, PutKindRequest};
 
 impl Client {
     /// Reads the kind called `name`.
@@ -34,5 +34,16 @@ impl Client {
             KindServiceClient::new(channel).put_kind(request).await
         })
         .await
+    }
+
+    /// Removes the kind called `name`, which no device is of. Safe to repeat, and repeated by itself.
+    pub async fn delete_kind(&self, name: &str) -> Result<(), ApiError> {
+        let request = DeleteKindRequest { name: name.to_owned() };
+        let _nothing = self
+            .call(Repeat::IdempotentWrite, request, |channel, request| async move {
+                KindServiceClient::new(channel).delete_kind(request).await
+            })
+            .await?;
+        Ok(())
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use kvarter_api::v1::kind_service_server::{KindService, KindServiceServer};
-use kvarter_api::v1::{Attachment, GetKindRequest, Kind, ListKindsRequest, ListKindsResponse, PutKindRequest};
+use kvarter_api::v1::{
+    Attachment, DeleteKindRequest, DeleteKindResponse, GetKindRequest, Kind, ListKindsRequest, ListKindsResponse,
+    PutKindRequest,
+};
 use kvarter_api::{ConnectError, GatewayEvent, GatewayOptions, GatewayStream, TlsIdentity};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -36,6 +39,10 @@ impl KindService for Callers {
     }
 
     async fn put_kind(&self, _request: Request<PutKindRequest>) -> Result<Response<Kind>, Status> {
+        Err(Status::unimplemented("not in this script"))
+    }
+
+    async fn delete_kind(&self, _: Request<DeleteKindRequest>) -> Result<Response<DeleteKindResponse>, Status> {
         Err(Status::unimplemented("not in this script"))
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn from_public(kind: v1::Kind) -> Result<Kind, Status> {
         attributes: kind.attributes.into_iter().enumerate().map(attribute).collect::<Result<_, Status>>()?,
         commands: kind.commands.into_iter().enumerate().map(command).collect::<Result<_, Status>>()?,
         safe_state: kind.safe_state.into_iter().map(safe).collect::<Result<_, Status>>()?,
+        is_retired: false,
     })
 }
 

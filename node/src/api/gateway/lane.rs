@@ -349,6 +349,7 @@ pub(crate) fn is_passing(reason: FailureReason) -> bool {
         | FailureReason::SequenceGap
         | FailureReason::AlreadyAccepted
         | FailureReason::Limit
+        | FailureReason::InUse
         | FailureReason::Gone
         | FailureReason::Defect
         | FailureReason::Superseded => false,
