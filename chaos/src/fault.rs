@@ -24,7 +24,7 @@ pub enum Fault {
     Cut(CutOff, Duration),
     /// The node's disk is full for a time. In even rounds, nothing at all is free when its process starts again after SIGKILL.
     FullDisk(Duration),
-    /// The node is killed, and finds another disk than it left: see [`Damage::of_round`].
+    /// The node is killed, and finds another disk than it left: a damaged, an empty or a strange one; the rounds take turns.
     Damage,
     /// A second process with the node's id: on an empty disk in odd rounds, on a copy of the node's disk in even ones.
     Double,

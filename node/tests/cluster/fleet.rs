@@ -35,11 +35,27 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Three nodes that have formed a cluster.
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_settings| {}).await
+    }
+
+    /// The same, whose nodes keep so many entries of their logs.
+    pub(crate) async fn start_keeping(entries: u32) -> Self {
+        let retention = toml::Table::from_iter([("entries".to_owned(), i64::from(entries).into())]);
+        Self::start_with(|settings| drop(settings.insert("retention".to_owned(), retention.clone().into()))).await
+    }
+
+    async fn start_with(change: impl Fn(&mut toml::Table)) -> Self {
         use_ring();
         let dir = tempfile::tempdir().unwrap();
         let options =
             HomeOptions { clean: false, nodes: NODES.len() as u64, shards: SHARDS, random: &*Ports::system().random };
         let home = Home::open(dir.path(), &options).unwrap();
+        for node in NODES {
+            let file = home.node_settings(NodeId(node));
+            let mut settings: toml::Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+            change(&mut settings);
+            std::fs::write(file, toml::to_string(&settings).unwrap()).unwrap();
+        }
         let mut processes = BTreeMap::new();
         for node in NODES {
             processes.insert(node, spawn(&home, node));

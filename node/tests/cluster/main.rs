@@ -10,6 +10,7 @@ mod drain;
 mod elsewhere;
 mod feed;
 mod fleet;
+mod gap;
 mod history;
 mod identity;
 mod kinds;
