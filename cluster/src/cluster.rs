@@ -241,7 +241,7 @@ impl<S: StateMachine> Cluster<S> {
 
     /// Waits until this node learns that it has no part in its cluster, and why: stop it.
     pub async fn expelled(&self) -> StartError {
-        StartError::of_expulsion(self.node(), self.core.peers.expelled().await)
+        StartError::of_expulsion(self.node(), self.core.peers.standing.expelled().await)
     }
 
     /// Local replicas, without the meta group. Grows when shards are placed on this node, and shrinks when they leave it.

@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::SetOnce;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -31,7 +30,7 @@ use tonic::{Code, Request, Status};
 use self::connection::Connector;
 use self::life::{Life, Lives};
 pub(crate) use self::refusal::Expulsion;
-use self::refusal::{Refusal, refused};
+use self::refusal::{Refusal, Standing, refused};
 pub use self::tls::{PortTls, TlsRefused};
 use crate::meta::VERSION_MAX;
 use crate::wire::peer_client::PeerClient;
@@ -51,8 +50,6 @@ const CLOCK_KNOWN_FOR: Duration = Duration::from_secs(3600);
 const CLOCK_ROUND_TRIP_MAX: Duration = Duration::from_millis(100);
 /// A node that answered within this time counts as reachable.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(2);
-/// A process that hears for so long that another one is its node is too many.
-const DOUBLED_MAX: Duration = Duration::from_secs(5);
 /// Largest message: an append of several entries of about 1 MiB each.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
@@ -96,12 +93,7 @@ pub(crate) struct Peers {
     is_drained: AtomicBool,
     /// Nodes that are no members any more, and never will be.
     removed: RwLock<BTreeSet<NodeId>>,
-    /// Set once this node learns that it has no part in the cluster.
-    expelled: SetOnce<Expulsion>,
-    /// Nodes that called another cluster, or another disk, and when they last did.
-    strangers: Mutex<BTreeMap<NodeId, Instant>>,
-    /// Since when every round of probes has met a node that knows another process of this node.
-    doubled_since: Mutex<Option<Instant>>,
+    pub(crate) standing: Standing,
 }
 
 /// What a node hears that was removed from the cluster.
@@ -151,9 +143,7 @@ impl Peers {
             is_unfit: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
             removed: RwLock::default(),
-            expelled: SetOnce::new(),
-            strangers: Mutex::default(),
-            doubled_since: Mutex::default(),
+            standing: Standing::default(),
         }
     }
 
@@ -234,25 +224,10 @@ impl Peers {
             return;
         }
         if removed.contains(&self.own.node) {
-            self.expel(Expulsion::Removed);
+            self.standing.expel(Expulsion::Removed);
         }
         self.known.write().retain(|node, _| !removed.contains(node));
         *self.removed.write() = removed;
-    }
-
-    /// Ends when this node learns that it has no part in the cluster.
-    pub(crate) async fn expelled(&self) -> &Expulsion {
-        self.expelled.wait().await
-    }
-
-    /// Why this node has no part in the cluster, if it has heard so.
-    pub(crate) fn expulsion(&self) -> Option<&Expulsion> {
-        self.expelled.get()
-    }
-
-    fn expel(&self, expulsion: Expulsion) {
-        // The first reason stands.
-        self.expelled.set(expulsion).ok();
     }
 
     /// Who of the others said last that it leads `shard`, and in which term.
@@ -391,16 +366,14 @@ impl Peers {
         if let Some(disk) = text("kvarter-to-disk")
             && disk != self.own.disk.to_string()
         {
-            self.strangers.lock().insert(from, Instant::now());
             let reason = format!("this is not the disk that {to} had: it must join under a new id");
-            return Err(Refusal::Stranger.status(reason));
+            return Err(self.standing.called_by_stranger(from, reason));
         }
         if let (Some(ours), Some(theirs)) = (self.cluster(), text("kvarter-cluster"))
             && theirs != ours.to_string()
         {
             let reason = format!("{from} belongs to cluster {theirs}, this node to {ours}");
-            self.strangers.lock().insert(from, Instant::now());
-            return Err(Refusal::Stranger.status(reason));
+            return Err(self.standing.called_by_stranger(from, reason));
         }
         let disk = self.known.read().get(&from).and_then(|peer| peer.disk);
         if let Some(disk) = disk
@@ -415,7 +388,7 @@ impl Peers {
             && self.own.life.is_superseded_by(latest)
         {
             let status = Refusal::Superseded.status(life::superseded(to));
-            self.hear(&status);
+            self.standing.hear(&status);
             // Of the caller it says nothing.
             return Err(refused(status.message().to_owned()));
         }
@@ -469,47 +442,7 @@ impl Peers {
         request.set_timeout(JOIN_TIMEOUT);
         let answer = tokio::time::timeout(JOIN_TIMEOUT, PeerClient::new(channel).join(request)).await;
         let answer = answer.map_err(|_elapsed| Status::deadline_exceeded("no answer in time"))?;
-        answer.map(|admitted| admitted.into_inner().nodes).inspect_err(|status| self.hear(status))
-    }
-
-    /// Notes when a refusal says that this node has no part in the cluster, whoever says so.
-    fn hear(&self, status: &Status) {
-        match Refusal::of(status) {
-            Some(Refusal::Removed) => self.expel(Expulsion::Removed),
-            Some(Refusal::Superseded) => self.expel(Expulsion::Refused { reason: status.message().to_owned() }),
-            // Whether it is this node that has to go, a round of probes tells.
-            Some(Refusal::Stranger | Refusal::Doubled) | None => {}
-        }
-    }
-
-    /// Notes when most nodes and this one take each other for strangers, or any has known another process of it for long;
-    /// `answers` are those of one round of probes.
-    fn hear_round(&self, answers: &[(NodeId, Result<wire::Identity, Status>)], now: Instant) {
-        let refusals = |refusal: Refusal| {
-            let failures = answers.iter().filter_map(|(node, answer)| Some((*node, answer.as_ref().err()?)));
-            failures.filter(move |(_, status)| Refusal::of(status) == Some(refusal))
-        };
-        let mut strangers = self.strangers.lock();
-        strangers.retain(|_, called| now.duration_since(*called) < REACHABLE_WITHIN);
-        let refused_by = refusals(Refusal::Stranger).map(|(node, _)| node);
-        let strange: BTreeSet<NodeId> = strangers.keys().copied().chain(refused_by).collect();
-        let nodes = answers.len() + 1;
-        if strange.len() * 2 > nodes {
-            let told = refusals(Refusal::Stranger).next().map(|(_, status)| status.message().to_owned());
-            let reason = told.unwrap_or_else(|| {
-                format!("{} nodes know {} in their cluster with another disk", strange.len(), self.own.node)
-            });
-            self.expel(Expulsion::Refused { reason });
-        }
-        let mut since = self.doubled_since.lock();
-        match refusals(Refusal::Doubled).next() {
-            None => *since = None,
-            Some((_, doubled)) => {
-                if now.duration_since(*since.get_or_insert(now)) > DOUBLED_MAX {
-                    self.expel(Expulsion::Refused { reason: doubled.message().to_owned() });
-                }
-            }
-        }
+        answer.map(|admitted| admitted.into_inner().nodes).inspect_err(|status| self.standing.hear(status))
     }
 
     /// Asks `node` who it is. Also the probe behind [`Peers::is_reachable`].
@@ -521,7 +454,7 @@ impl Peers {
         let answer = tokio::time::timeout(CONNECT_TIMEOUT, client.identify(request))
             .await
             .map_err(|_elapsed| Status::deadline_exceeded(format!("{node} did not answer")))?
-            .inspect_err(|status| self.hear(status))?
+            .inspect_err(|status| self.standing.hear(status))?
             .into_inner();
         self.heard_from(node);
         let round_trip = asked.elapsed();
@@ -586,7 +519,7 @@ pub(crate) async fn probe(peers: Arc<Peers>) {
             }
         });
         let answers = futures::future::join_all(probes).await;
-        peers.hear_round(&answers, Instant::now());
+        peers.standing.hear_round(&answers, Instant::now());
     }
 }
 
@@ -635,47 +568,6 @@ mod tests {
         assert!(is_in_doubt(&broken(ErrorKind::TimedOut)));
         assert!(!is_in_doubt(&broken(ErrorKind::ConnectionRefused)));
         assert!(!is_in_doubt(&Status::unavailable("said by the peer: it does not lead")));
-    }
-
-    #[tokio::test]
-    async fn most_nodes_have_to_take_a_node_for_a_stranger() {
-        let stranger = || Err(Refusal::Stranger.status("of another cluster".to_owned()));
-        let silent = || Err(Status::unavailable("down"));
-        let known = || Ok(wire::Identity::default());
-        for (answers, callers, is_expelled) in [
-            (vec![stranger()], vec![], false),
-            (vec![stranger(), known()], vec![2], false),
-            (vec![stranger(), silent()], vec![], false),
-            (vec![], vec![], false),
-            (vec![stranger(), stranger()], vec![], true),
-            (vec![stranger(), silent()], vec![3], true),
-            (vec![silent(), silent()], vec![2, 3], true),
-            (vec![stranger(), stranger(), known(), known()], vec![2, 3], false),
-            (vec![stranger(), known(), stranger(), stranger()], vec![], true),
-        ] {
-            let peers = peers();
-            let answers: Vec<_> = (2..).map(NodeId).zip(answers).collect();
-            peers.strangers.lock().extend(callers.into_iter().map(|node| (NodeId(node), Instant::now())));
-            peers.hear_round(&answers, Instant::now());
-            assert_eq!(peers.expulsion().is_some(), is_expelled, "{answers:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_node_ends_that_others_have_known_another_process_of_for_long() {
-        let doubled = [
-            (NodeId(2), Err(Refusal::Doubled.status("it lives".to_owned()))),
-            (NodeId(3), Ok(wire::Identity::default())),
-        ];
-        let (begin, half) = (Instant::now(), DOUBLED_MAX / 2 + Duration::from_millis(1));
-        let is_expelled = |rounds: &[&[_]]| {
-            let peers = peers();
-            (0..).zip(rounds).for_each(|(number, round)| peers.hear_round(round, begin + half * number));
-            peers.expulsion().is_some()
-        };
-        assert!(!is_expelled(&[&doubled, &doubled]));
-        assert!(!is_expelled(&[&doubled, &doubled, &[], &doubled, &doubled]), "it was another process's end");
-        assert!(is_expelled(&[&doubled, &doubled, &doubled]));
     }
 
     #[tokio::test]

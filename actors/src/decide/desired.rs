@@ -54,14 +54,13 @@ impl Decider<'_> {
         Ok(Reply::DesiredPatched(message::DesiredPatched { version, position: Some(position) }))
     }
 
-    /// Devices that were as desired, and are not by these readings.
-    pub(super) fn activate_departed(&mut self, readings: &message::Readings) {
+    /// Devices that were as desired before the request of these readings, which came behind so many facts, and are not by them.
+    pub(super) fn activate_departed(&mut self, readings: &message::Readings, request: usize) {
         let has_departed = |reading: &Reading<'_>| {
             let twin = self.scratch.device(reading.device)?;
             let (attribute, desired) = twin.desired().find(|(known, _)| known.to_message() == reading.attribute)?;
             let latest = self.touched.get(&reading.device)?.latest(attribute)?;
-            let before = twin.reported_attribute(attribute)?;
-            Some(before.value == desired && latest.fingerprint != desired.as_ref().fingerprint())
+            Some(latest.has_left(desired, request))
         };
         let departed = readings.iter().filter(|reading| has_departed(reading) == Some(true));
         let mut departed: Vec<_> = departed.map(|reading| reading.device).collect();
@@ -75,7 +74,7 @@ impl Decider<'_> {
         let touched = self.touched.get(&number);
         let is_brought_about =
             |attribute: AttributeNumber, desired: &Value| match touched.and_then(|touched| touched.latest(attribute)) {
-                Some(latest) => latest.fingerprint == desired.as_ref().fingerprint(),
+                Some(latest) => latest.is(desired),
                 None => twin.reported_attribute(attribute).is_some_and(|reported| reported.value == desired),
             };
         twin.open_commands().next().is_some()

@@ -7,7 +7,7 @@ use crate::message::{self, Failure, FailureReason, fact, shard_reply::Reply};
 use crate::reading::{PART_BYTES_MAX, Reading, ReadingMark};
 use crate::state::page;
 use crate::state::recent::{self, Observation, RecentPage, Ring};
-use crate::value::ValueRef;
+use crate::value::{Value, ValueRef};
 use crate::{AttributeNumber, DeviceNumber, StreamId};
 
 /// 2000-01-01 UTC; no clock of a device or a node that is right was ever earlier.
@@ -52,9 +52,30 @@ impl From<ValueError> for Rejection {
 #[derive(Clone)]
 pub(super) struct Touched {
     ring: Ring,
-    /// Latest observation of each attribute that this batch stored.
-    latest: Vec<Observation>,
+    /// Of each attribute that this batch stored.
+    latest: Vec<Latest>,
     stored: u64,
+}
+
+/// The latest observation of an attribute, and what its request found.
+#[derive(Clone, Copy)]
+pub(super) struct Latest {
+    observation: Observation,
+    /// Facts of the batch when the request came that brought it.
+    request: usize,
+    /// Of the value before that request; `None`: there was none.
+    before: Option<u64>,
+}
+
+impl Latest {
+    pub(super) fn is(&self, value: &Value) -> bool {
+        self.observation.fingerprint == value.as_ref().fingerprint()
+    }
+
+    /// Whether the attribute was `value` before the request that came behind so many facts, and is not any more.
+    pub(super) fn has_left(&self, value: &Value, request: usize) -> bool {
+        self.request == request && self.before == Some(value.as_ref().fingerprint()) && !self.is(value)
+    }
 }
 
 impl Touched {
@@ -64,15 +85,18 @@ impl Touched {
     }
 
     /// The latest observation of an attribute, if this batch stored one.
-    pub(super) fn latest(&self, attribute: AttributeNumber) -> Option<&Observation> {
-        self.latest.iter().find(|latest| latest.attribute == attribute)
+    pub(super) fn latest(&self, attribute: AttributeNumber) -> Option<&Latest> {
+        self.latest.iter().find(|latest| latest.observation.attribute == attribute)
     }
 
-    /// Tells how an observation relates to those before, and takes it in unless it is a duplicate.
-    fn observe(&mut self, page: &RecentPage, slot: usize, observation: Observation) -> Outcome {
-        let place = self.latest.iter().position(|latest| latest.attribute == observation.attribute);
+    /// Tells how an observation relates to those before, and takes it in unless it is a duplicate. `request` is as in [`Latest`].
+    fn observe(&mut self, page: &RecentPage, slot: usize, observation: Observation, request: usize) -> Outcome {
+        let place = self.latest.iter().position(|latest| latest.observation.attribute == observation.attribute);
         let before = match place {
-            Some(place) => Some((self.latest[place].observed_us, self.latest[place].fingerprint)),
+            Some(place) => {
+                let Latest { observation, .. } = self.latest[place];
+                Some((observation.observed_us, observation.fingerprint))
+            }
             None => page
                 .reported(slot, observation.attribute)
                 .map(|reported| (reported.observed_us, reported.value.as_ref().fingerprint())),
@@ -87,9 +111,11 @@ impl Touched {
             return Outcome::Late;
         }
         self.stored += 1;
+        let before = before.map(|(_, fingerprint)| fingerprint);
         match place {
-            Some(place) => self.latest[place] = observation,
-            None => self.latest.push(observation),
+            Some(place) if self.latest[place].request == request => self.latest[place].observation = observation,
+            Some(place) => self.latest[place] = Latest { observation, request, before },
+            None => self.latest.push(Latest { observation, request, before }),
         }
         Outcome::Stored
     }
@@ -109,6 +135,7 @@ impl Decider<'_> {
         let readings = request.readings.as_ref().unwrap_or(&empty);
         self.check_part(id, request, readings)?;
 
+        let begin = self.facts.len();
         let mut accepted = message::Readings { base_us: readings.base_us, ..Default::default() };
         accepted.reserve(readings.len());
         let mut marks = Vec::with_capacity(readings.len());
@@ -146,7 +173,7 @@ impl Decider<'_> {
             duplicate: counts[Outcome::Duplicate as usize],
             rejected: counts[Outcome::Rejected as usize],
         }));
-        self.activate_departed(readings);
+        self.activate_departed(readings, begin);
         let totals = self.scratch.stream(id).map(|stream| stream.totals);
         let submitted = message::ReadingsSubmitted { outcomes, rejections, totals, index: THIS_ENTRY.0 };
         Ok(Reply::ReadingsSubmitted(submitted))
@@ -206,7 +233,7 @@ impl Decider<'_> {
         });
         let fingerprint = valid.value.fingerprint();
         let observation = Observation { observed_us: reading.observed_us, fingerprint, attribute: valid.attribute };
-        Ok((touched.observe(page, slot, observation), valid))
+        Ok((touched.observe(page, slot, observation, self.facts.len()), valid))
     }
 
     /// The same, but a panic rejects the reading and leaves nothing of it behind.

@@ -1,15 +1,16 @@
 //! The city through its front door, on a real cluster.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod feeds;
 mod fleet;
 mod gateway;
+mod kinds;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvarter_actors::message::{self, Failure, FailureReason, shard_reply::Reply, shard_request::Request};
-use kvarter_actors::{AttributeNumber, CallContext, City, CommandState, Criticality, DeviceNumber, Kind, ValueRef};
+use kvarter_actors::message::{self, FailureReason, shard_reply::Reply, shard_request::Request};
+use kvarter_actors::{AttributeNumber, City, CommandState, Criticality, DeviceNumber, ValueRef};
 use kvarter_cluster::{LogIndex, MemoryStorage, NodeId, ShardId};
 
 use fleet::{Fleet, call, call_as, call_until_known, call_within, eventually};
@@ -332,64 +333,6 @@ async fn a_shard_serves_while_the_meta_group_has_no_quorum() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_came_by_snapshot_leads_with_services_and_readers_attached() {
-    let mut fleet = Fleet::new(3);
-    fleet.start_all().await;
-    let city = fleet.city(1).clone();
-    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
-    let shard = city.assign_district("a").await.unwrap();
-    let mut gateway = Gateway::open(&city, shard, 6, &[LAMP, SENSOR]).await;
-    let flow = |sensor, minutes: i64, flow| {
-        let mut readings = message::Readings::default();
-        readings.push(sensor, AttributeNumber(FLOW), MIDNIGHT_US + minutes * MINUTE_US, ValueRef::Integer(flow));
-        readings
-    };
-    eventually("the service runs", async || figures(&city, shard).await.contains_key("lamps")).await;
-    gateway.submit_columns(flow(gateway.devices[1], 0, 100)).await;
-    let (lamp, ordered) = gateway.command().await;
-    gateway.acknowledge(lamp, &ordered.id).await;
-    drop((gateway, city));
-
-    let away = fleet.follower(shard).await;
-    fleet.stop(away).await;
-    let leader = fleet.leader(shard).await;
-    let last = commit_padding(fleet.city(leader), shard, "while it was away", 1 << 10).await;
-    let others: Vec<_> = (1..=3).filter(|node| *node != away).collect();
-    for node in &others {
-        drop_log(fleet.city(*node), shard, last).await;
-    }
-    fleet.start(away).await;
-    let city = fleet.city(away).clone();
-    eventually("its replica is in step", async || city.view(shard).is_some_and(|view| view.applied >= last)).await;
-    assert!(city.cluster().shard(shard).unwrap().first_index() > last, "it came by snapshot");
-
-    let names = [LAMP, SENSOR].map(|(name, _)| name.to_owned()).to_vec();
-    let mut gateway = Gateway::connect(&city, shard, 7, names).await;
-    let mut feed = city.feed(shard, last);
-    for node in others {
-        fleet.city(node).cluster().transfer_leaders(Duration::from_secs(30)).await;
-    }
-    eventually("it leads", async || {
-        city.cluster().shard(shard).is_some_and(|shard| shard.leadership().borrow().is_ready)
-    })
-    .await;
-    gateway.submit_columns(flow(gateway.devices[1], 60, 0)).await;
-    let (device, ordered) = gateway.command().await;
-    assert_eq!(device, lamp);
-    let level = ordered.arguments[0].value.as_ref().unwrap().kind.clone();
-    assert_eq!(level, Some(message::value::Kind::Number(30.0)), "the service goes on where it was");
-    gateway.acknowledge(device, &ordered.id).await;
-    let applied = city.view(shard).unwrap().applied;
-    let mut indexes = Vec::new();
-    while feed.position() < applied {
-        indexes.extend(feed.next().await.unwrap().into_iter().map(|entry| entry.index));
-    }
-    assert!(indexes.is_sorted() && indexes.first() > Some(&last) && indexes.last() >= Some(&applied), "{indexes:?}");
-    drop((gateway, city, feed));
-    fleet.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_full_inbox_refuses_at_once_and_what_it_took_is_answered() {
     let mut fleet = Fleet::new(1);
     fleet.config.inbox_requests_max = 4;
@@ -435,122 +378,6 @@ async fn a_full_disk_takes_nothing_in_and_says_so_until_there_is_room() {
     eventually("there is room", async || !is_full()).await;
     call_until_known(&city, shard, set_level(LAMP.0, "c1", 10.0)).await.unwrap();
     assert_eq!(city.counters(shard).unwrap().commands_issued, 1);
-    fleet.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kind_can_be_added_and_extended_but_not_changed() {
-    let mut fleet = Fleet::new(1);
-    fleet.start_all().await;
-    let city = fleet.city(1).clone();
-    eventually("the built-in kinds", async || city.catalog().borrow().kind("luminaire").is_some()).await;
-    let lamp = city.catalog().borrow().kind("luminaire").unwrap().as_ref().clone();
-    let mut bench = lamp.clone();
-    bench.name = "bench".to_owned();
-    city.put_kind(bench.clone()).await.unwrap();
-    assert!(city.catalog().borrow().kind("bench").is_some());
-    bench.attributes.truncate(1);
-    bench.safe_state.clear();
-    let failure = city.put_kind(bench).await.unwrap_err();
-    assert_eq!(failure.reason(), FailureReason::Invalid);
-    fleet.stop_all().await;
-}
-
-/// Removes the kind for a caller who waits far longer than that takes.
-async fn delete_kind(city: &City, kind: &str) -> Result<(), Failure> {
-    let context = CallContext { deadline: Duration::from_secs(30), ..CallContext::default() };
-    city.delete_kind(kind, context).await
-}
-
-/// Why the device is not registered; empty: it is.
-async fn register(city: &City, shard: ShardId, name: &str, kind: &str) -> String {
-    let device = message::DeviceRegistration { name: name.to_owned(), kind: kind.to_owned(), ..Default::default() };
-    let request = Request::RegisterDevices(message::RegisterDevices { devices: vec![device] });
-    match call(city, shard, request).await.unwrap() {
-        Reply::DevicesRegistered(registered) => registered.outcomes.into_iter().next().unwrap().error,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kind_that_devices_are_of_can_not_be_removed_and_one_without_can_be_until_it_is_put_again() {
-    const GONE: &str = "kind `bench` is not in the catalog";
-    let mut fleet = Fleet::new(3);
-    fleet.start_all().await;
-    eventually("the built-in kinds and the version that removes them", async || {
-        (1..=3)
-            .map(|node| fleet.city(node))
-            .all(|city| city.catalog().borrow().kind("luminaire").is_some() && city.cluster().meta().version() >= 4)
-    })
-    .await;
-    let city = fleet.city(1).clone();
-    let bench = Kind { name: "bench".to_owned(), ..Kind::clone(city.catalog().borrow().kind("luminaire").unwrap()) };
-    city.put_kind(bench.clone()).await.unwrap();
-    // Two districts, and so two shards.
-    let devices = ["a/bench", "b/bench"];
-    let mut shards = Vec::new();
-    for name in devices {
-        let shard = city.assign_district(&name[..1]).await.unwrap();
-        eventually("the kind at the shard's leader", async || register(&city, shard, name, "bench").await.is_empty())
-            .await;
-        shards.push(shard);
-    }
-    assert_ne!(shards[0], shards[1]);
-
-    let failure = delete_kind(&city, "bench").await.unwrap_err();
-    assert_eq!(failure.reason(), FailureReason::InUse);
-    assert_eq!(failure.message, "kind `bench` can not be removed: 2 devices are of it");
-    assert!(city.catalog().borrow().current("bench").is_some());
-    let retire = |name: &str| Request::RetireDevice(message::RetireDevice { name: name.to_owned() });
-    for (name, shard) in devices.into_iter().zip(&shards) {
-        let more = format!("{name}-2");
-        eventually("the kind is used on", async || register(&city, *shard, &more, "bench").await.is_empty()).await;
-        call(&city, *shard, retire(name)).await.unwrap();
-        call(&city, *shard, retire(&more)).await.unwrap();
-    }
-
-    // As a removal leaves it that is broken off by the death of its node.
-    let retired = Kind { is_retired: true, ..bench.clone() };
-    city.cluster().put_documents(vec![(retired.document_key(), Some(retired.to_document()))], None).await.unwrap();
-    delete_kind(&city, "bench").await.unwrap();
-    assert!(city.catalog().borrow().current("bench").is_none());
-    for shard in &shards {
-        assert_eq!(register(&city, *shard, "a/late", "bench").await, GONE);
-    }
-    delete_kind(fleet.city(2), "bench").await.unwrap();
-    assert_eq!(delete_kind(&city, "settle").await.unwrap_err().reason(), FailureReason::NotFound);
-    assert_eq!(delete_kind(&city, "No Kind").await.unwrap_err().reason(), FailureReason::Invalid);
-
-    let changed = Kind { attributes: bench.attributes[..1].to_vec(), safe_state: BTreeMap::new(), ..bench.clone() };
-    assert_eq!(city.put_kind(changed).await.unwrap_err().reason(), FailureReason::Invalid);
-    city.put_kind(bench).await.unwrap();
-    eventually("the kind is back", async || register(&city, shards[0], "a/bench", "bench").await.is_empty()).await;
-    fleet.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kind_whose_devices_can_not_be_counted_is_not_removed() {
-    let mut fleet = Fleet::new(5);
-    fleet.start_all().await;
-    let city = fleet.city(1).clone();
-    eventually("the built-in kinds and the version that removes them", async || {
-        city.catalog().borrow().kind("bus").is_some() && city.cluster().meta().version() >= 4
-    })
-    .await;
-    // Two of a shard's three replicas are gone, and three of the meta group's five are left.
-    let replicas = city.cluster().meta().shards[&ShardId(1)].replicas.clone();
-    let gone: Vec<u64> = replicas.iter().map(|node| node.0).filter(|node| *node != 1).take(2).collect();
-    for node in gone {
-        fleet.stop(node).await;
-    }
-    let bench = Kind { name: "bench".to_owned(), ..Kind::clone(city.catalog().borrow().kind("bus").unwrap()) };
-    eventually("the meta group is led", async || city.put_kind(bench.clone()).await.is_ok()).await;
-    let context = CallContext { deadline: Duration::from_secs(4), ..CallContext::default() };
-    let failure = city.delete_kind("bench", context).await.unwrap_err();
-    assert_eq!(failure.reason(), FailureReason::NotLeader, "{failure:?}");
-    assert!(failure.message.starts_with("the devices of kind `bench` were not counted: "), "{failure:?}");
-    assert!(city.catalog().borrow().current("bench").is_some());
-    drop(city);
     fleet.stop_all().await;
 }
 
@@ -646,72 +473,5 @@ async fn a_callers_trace_is_in_the_entries_from_its_command_to_the_devices_ackno
         }
     }
     assert_eq!(states.first(), Some(&CommandState::Accepted));
-    fleet.stop_all().await;
-}
-
-/// Commits an entry without facts, of `bytes`, in which `needle` stands as it is.
-async fn commit_padding(city: &City, shard: ShardId, needle: &str, bytes: usize) -> LogIndex {
-    let handle = city.cluster().shard(shard).unwrap();
-    let term = handle.leadership().borrow().term;
-    let traceparents = vec![needle.to_owned(), "x".repeat(bytes)];
-    let facts = message::Facts { format: 1, traceparents, ..message::Facts::default() };
-    handle.propose(term, prost::Message::encode_to_vec(&facts).into()).await.unwrap()
-}
-
-/// Drops the log up to `last`, again while the leader still sends some of it to a follower.
-async fn drop_log(city: &City, shard: ShardId, last: LogIndex) {
-    eventually("the entry is applied", async || city.view(shard).unwrap().applied >= last).await;
-    eventually("the log is dropped", async || {
-        assert!(city.cluster().compact(shard, last).await);
-        city.cluster().shard(shard).unwrap().first_index() > last
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_feed_whose_local_log_is_damaged_is_served_by_another_replica() {
-    let mut fleet = Fleet::new(3);
-    let disk = MemoryStorage::blocking();
-    fleet.storage = Arc::new(disk.clone());
-    fleet.start_all().await;
-    let shard = ShardId(1);
-    let leader = fleet.leader(shard).await;
-    let city = fleet.city(leader).clone();
-    let mut indexes = Vec::new();
-    // More than is kept in memory.
-    for number in 0..20 {
-        indexes.push(commit_padding(&city, shard, &format!("needle-{number}-"), 512 << 10).await);
-    }
-    assert!(disk.damage(&fleet.log_directory(leader), b"needle-3-").unwrap() > 0);
-
-    let mut feed = city.feed(shard, indexes[2]);
-    let mut read = Vec::new();
-    while read.last() != indexes.last() {
-        let entries = feed.next().await.unwrap();
-        read.extend(entries.into_iter().map(|entry| entry.index).filter(|index| indexes.contains(index)));
-    }
-    assert_eq!(read, indexes[3..]);
-    fleet.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_feed_whose_entries_are_gone_says_so_although_a_replica_does_not_answer() {
-    let mut fleet = Fleet::new(3);
-    fleet.start_all().await;
-    let shard = ShardId(1);
-    let silent = fleet.follower(shard).await;
-    let leader = fleet.city(fleet.leader(shard).await).clone();
-    let mut last = LogIndex(0);
-    // More than is kept in memory.
-    for _entry in 0..10 {
-        last = commit_padding(&leader, shard, "needle", 512 << 10).await;
-    }
-    fleet.stop(silent).await;
-    let left: Vec<_> = (1..=3).filter(|node| *node != silent).collect();
-    for node in &left {
-        drop_log(fleet.city(*node), shard, last).await;
-    }
-    let gone = fleet.city(left[0]).feed(shard, LogIndex(1)).next().await.unwrap_err();
-    assert_eq!(gone.reason(), FailureReason::Gone, "{gone:?}");
     fleet.stop_all().await;
 }

@@ -27,7 +27,7 @@ pub(super) async fn join_or_form<S: StateMachine>(core: &Arc<Core<S>>) -> Result
         formed = views.wait_for(|view| view.cluster.is_some()) => {
             formed.map_err(|closed| StartError::Runtime { reason: closed.to_string() })?.clone()
         }
-        reason = refusal(core) => return Err(match core.peers.expulsion() {
+        reason = refusal(core) => return Err(match core.peers.standing.expulsion() {
             Some(expulsion) => StartError::of_expulsion(core.config.node, expulsion),
             None => StartError::Refused { reason },
         }),

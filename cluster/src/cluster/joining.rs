@@ -29,7 +29,7 @@ pub(super) async fn join(peers: &Peers, addresses: &[String], ports: &Ports) -> 
     loop {
         for address in addresses {
             let answer = peers.ask_to_join(address).await;
-            if let Some(expulsion) = peers.expulsion() {
+            if let Some(expulsion) = peers.standing.expulsion() {
                 return Err(StartError::of_expulsion(peers.own.node, expulsion));
             }
             match answer {
