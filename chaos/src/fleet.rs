@@ -81,6 +81,11 @@ impl NodeProcess {
         self.process().is_ok_and(|pid| test_kill_process(pid).is_ok())
     }
 
+    /// The program that it runs, as long as it does.
+    pub fn program(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/exe", self.pid))
+    }
+
     /// Ends the process with SIGKILL: it has no chance to react.
     pub fn kill(&self) -> Result<(), FleetError> {
         self.signal(Signal::KILL, "SIGKILL")

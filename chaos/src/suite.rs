@@ -56,7 +56,7 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Every drill that there is, short enough that all of them together take about twenty minutes.
+/// Every drill that there is, short enough that all of them together take about a quarter of an hour.
 pub const SUITE: [SuiteDrill; 19] = [
     SuiteDrill {
         name: "kill",

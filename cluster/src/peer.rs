@@ -387,10 +387,10 @@ impl Peers {
         if let Some(latest) = life("kvarter-to-life")?
             && self.own.life.is_superseded_by(latest)
         {
-            let status = Refusal::Superseded.status(life::superseded(to));
-            self.standing.hear(&status);
+            let reason = life::superseded(to);
+            self.standing.expel(Expulsion::Refused { reason: reason.clone() });
             // Of the caller it says nothing.
-            return Err(refused(status.message().to_owned()));
+            return Err(refused(reason));
         }
         if let Some(life) = life("kvarter-life")? {
             self.lives.hear(from, life, Instant::now())?;

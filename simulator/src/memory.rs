@@ -33,7 +33,7 @@ pub struct MemoryPlan {
     pub active: usize,
 }
 
-/// Bytes are anonymous memory, means of all nodes; each node is taken to have a replica of every shard.
+/// Bytes are anonymous memory; each node is taken to have a replica of every shard.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MemoryFigures {
     pub devices: usize,

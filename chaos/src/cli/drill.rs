@@ -121,7 +121,7 @@ pub(super) enum DrillCommand {
         #[command(flatten)]
         args: DrillArgs,
     },
-    /// All of them one after the other, in about twenty minutes; the number of rounds is each drill's own
+    /// All of them one after the other, in about a quarter of an hour; the number of rounds is each drill's own
     All {
         /// Write the table, with the outages of every strike, to this file as one HTML page
         #[arg(long, value_name = "FILE")]

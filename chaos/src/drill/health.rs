@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kvarter_api::v1::ClusterStatus;
 use kvarter_api::{ApiError, Client};
 use tokio::time::{Instant, sleep};
 
@@ -124,28 +125,29 @@ impl<'a> Health<'a> {
 
     /// Whether any of the other nodes than `node` reaches it.
     pub(super) async fn is_reached(&self, node: u64) -> Result<bool, DrillError> {
-        for (process, client) in self.fleet.nodes()?.iter().zip(&self.nodes) {
-            if process.id == node {
-                continue;
-            }
-            let status = client.cluster_status().await?;
-            if status.nodes.iter().any(|seen| seen.id == node && seen.reachable) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let reaches = |status: ClusterStatus| status.nodes.into_iter().find(|seen| seen.id == node && seen.reachable);
+        Ok(self.seen_by_others(node, reaches).await?.is_some())
     }
 
     /// A shard that the other nodes than `node` see led by `node` or by nobody, if there is one.
     pub(super) async fn not_taken_over(&self, node: u64) -> Result<Option<u32>, DrillError> {
+        let is_left = |leader: Option<u64>| leader.is_none_or(|leader| leader == node);
+        let left = |status: ClusterStatus| status.shards.into_iter().find(|shard| is_left(shard.leader));
+        Ok(self.seen_by_others(node, left).await?.map(|shard| shard.shard))
+    }
+
+    /// What `find` finds first in how the other nodes than `node` see the cluster, one after the other.
+    async fn seen_by_others<T>(
+        &self,
+        node: u64,
+        find: impl Fn(ClusterStatus) -> Option<T>,
+    ) -> Result<Option<T>, DrillError> {
         for (process, client) in self.fleet.nodes()?.iter().zip(&self.nodes) {
             if process.id == node {
                 continue;
             }
-            let status = client.cluster_status().await?;
-            let is_left = |leader: Option<u64>| leader.is_none_or(|leader| leader == node);
-            if let Some(shard) = status.shards.iter().find(|shard| is_left(shard.leader)) {
-                return Ok(Some(shard.shard));
+            if let Some(found) = find(client.cluster_status().await?) {
+                return Ok(Some(found));
             }
         }
         Ok(None)

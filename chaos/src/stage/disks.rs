@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::HostUnable;
 use crate::tool::{ToolFailed, run};
 
+/// A node's file that takes up room until it needs that; it lays it anew.
+pub(super) const BALLAST: &str = "ballast";
 const TOOLS: [&str; 5] = ["fsfreeze", "mkfs.ext4", "mount", "umount", "xfs_io"];
 const IMAGE_SUFFIX: &str = ".ext4";
 /// Beside a frozen disk, with the name of its freeze; gone once the disk was thawed.

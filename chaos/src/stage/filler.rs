@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+use super::disks::{BALLAST, Disks};
+
 const FILLER: &str = "filler";
 /// As nodes have it: with less than so much of the disk free, they are full.
 const FREE_MIN_PERCENT: u64 = 5;
@@ -28,7 +30,7 @@ pub(crate) struct Filler {
 
 impl Filler {
     pub(crate) fn of(data: &Path, node: u64) -> Self {
-        Self { directory: data.join(format!("node{node}")) }
+        Self { directory: Disks::of(data).directory(node) }
     }
 
     /// Takes all but `room`.
@@ -64,7 +66,7 @@ impl Filler {
 
     /// Whether the node has its ballast.
     pub(crate) fn has_ballast(&self) -> bool {
-        self.directory.join("ballast").exists()
+        self.directory.join(BALLAST).exists()
     }
 
     /// Free and total bytes.

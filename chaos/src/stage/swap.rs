@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::disks::{BALLAST, Disks};
 use crate::fault::Damage;
 use crate::fleet::NodeProcess;
 use crate::tool::{ToolFailed, run};
 
 /// In the node's directory: what was there.
 const ASIDE: &str = ".aside";
-/// Laid anew by the node.
-const BALLAST: &str = "ballast";
 const LOG: &str = "log";
 const CHECKPOINTS: &str = "state";
 /// In the log: behind it stands the number of a round, that is of a sync.
@@ -52,7 +51,7 @@ impl DiskSwap {
     pub(crate) async fn form_foreign(&self, process: &NodeProcess) -> Result<(), SwapError> {
         let directory = self.foreign();
         let life = format!("{}s", FOREIGN_LIFE.as_secs());
-        let mut dev = Command::new(format!("/proc/{}/exe", process.pid));
+        let mut dev = Command::new(process.program());
         dev.args(["dev", "--clean", "--for", &life, "--nodes"]).arg(self.node.max(3).to_string());
         run(dev.arg("--data").arg(&directory)).await?;
         Ok(())
@@ -80,7 +79,7 @@ impl DiskSwap {
                 flip_all(&directory.join(CHECKPOINTS))
             }
             Damage::WipedDisk => Ok(()),
-            Damage::ForeignDisk => copy_all(&self.foreign().join(format!("node{}", self.node)), &directory),
+            Damage::ForeignDisk => copy_all(&Disks::of(&self.foreign()).directory(self.node), &directory),
         }
     }
 
@@ -110,7 +109,7 @@ impl DiskSwap {
     }
 
     fn directory(&self) -> PathBuf {
-        self.data.join(format!("node{}", self.node))
+        Disks::of(&self.data).directory(self.node)
     }
 
     fn aside(&self) -> PathBuf {

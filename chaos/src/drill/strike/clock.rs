@@ -29,7 +29,7 @@ pub(super) enum TimeUntold {
 /// How far the clock of the node with this API is ahead of this machine's, microseconds, give or take half of the time that the
 /// question takes.
 pub(super) async fn ahead_us(api_address: &str, tls: &TlsIdentity) -> Result<i64, TimeUntold> {
-    let papers = Papers { certificate_pem: tls.certificate_pem.clone(), key_pem: tls.key_pem.clone() };
+    let papers = Papers::of(tls);
     let channel = wire::channel(api_address, tls, &papers)?;
     let open = ConnectRequest { message: Some(connect_request::Message::Open(OpenStream::default())) };
     // A stream whose requests end is closed before it is answered.

@@ -12,7 +12,7 @@ use crate::check::Violation;
 use crate::drill::DrillError;
 use crate::fleet::NodeProcess;
 use crate::journal::FaultError;
-use crate::stage::{LAUNCHER, copy_running};
+use crate::stage::{Disks, LAUNCHER, copy_running};
 
 /// The second process has ended within this time.
 const END_MAX: Duration = Duration::from_secs(60);
@@ -31,15 +31,15 @@ impl Strike<'_> {
     }
 
     async fn double(&self, node: &NodeProcess, aftermath: &mut Aftermath) -> Result<(), DrillError> {
-        let NodeProcess { id, pid, .. } = *node;
+        let id = node.id;
         let data = self.scene.fleet.data_dir();
         let no_second = |reason: String| DrillError::NoSecond { id, reason };
         let disk = tempfile::Builder::new().prefix(&format!("node{id}.second")).tempdir_in(data);
         let disk = disk.map_err(|error| no_second(error.to_string()))?;
         if self.round.is_multiple_of(2) {
-            copy_running(&data.join(format!("node{id}")), disk.path()).map_err(FaultError::from)?;
+            copy_running(&Disks::of(data).directory(id), disk.path()).map_err(FaultError::from)?;
         }
-        let program = format!("/proc/{pid}/exe");
+        let program = node.program();
         let launcher = data.join(LAUNCHER);
         let mut second = if launcher.exists() {
             let mut second = Command::new(launcher);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kvarter_api::ApiError;
 use kvarter_api::v1::{BatchRegisterDevicesRequest, Device, ErrorReason};
-use kvarter_api::{ApiError, TlsIdentity};
 use kvarter_simulator::wall_clock;
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
@@ -74,8 +74,8 @@ impl Strike<'_> {
 
     /// Registers a device at `node`, which must be refused with the reason and a time to come back.
     async fn knock(&self, node: &NodeProcess, aftermath: &mut Aftermath) -> Result<(), DrillError> {
-        let tls: &TlsIdentity = &self.scene.client.config().tls;
-        let papers = Papers { certificate_pem: tls.certificate_pem.clone(), key_pem: tls.key_pem.clone() };
+        let tls = &self.scene.client.config().tls;
+        let papers = Papers::of(tls);
         let unable = |error: tonic::transport::Error| DrillError::Assault { reason: error.to_string() };
         let channel = wire::channel(&node.api_address, tls, &papers).map_err(unable)?;
         let name = format!("districts/full/devices/{:x}", wall_clock().as_microsecond());

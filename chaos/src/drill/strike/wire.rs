@@ -33,6 +33,13 @@ pub(super) struct Papers {
     pub(super) key_pem: Vec<u8>,
 }
 
+impl Papers {
+    /// The client's own.
+    pub(super) fn of(tls: &TlsIdentity) -> Self {
+        Self { certificate_pem: tls.certificate_pem.clone(), key_pem: tls.key_pem.clone() }
+    }
+}
+
 /// How an exchange of bytes ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BytesOutcome {

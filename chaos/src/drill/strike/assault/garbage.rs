@@ -65,7 +65,7 @@ impl Answer {
 /// Throws everything at every node.
 pub(super) async fn throw(scene: Scene<'_>) -> Result<Aftermath, DrillError> {
     let tls = &scene.client.config().tls;
-    let own = Papers { certificate_pem: tls.certificate_pem.clone(), key_pem: tls.key_pem.clone() };
+    let own = Papers::of(tls);
     let data = scene.fleet.data_dir();
     let expired = papers(data, EXPIRED)?;
     let status = scene.client.cluster_status().await?;

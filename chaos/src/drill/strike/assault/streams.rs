@@ -54,7 +54,7 @@ pub(super) async fn misbehave(scene: Scene<'_>) -> Result<Aftermath, DrillError>
 /// A connection to each node.
 async fn channels(scene: Scene<'_>) -> Result<Vec<Channel>, DrillError> {
     let tls = &scene.client.config().tls;
-    let papers = Papers { certificate_pem: tls.certificate_pem.clone(), key_pem: tls.key_pem.clone() };
+    let papers = Papers::of(tls);
     let nodes = scene.client.cluster_status().await?.nodes;
     nodes.iter().map(|node| wire::channel(&node.api_address, tls, &papers).map_err(failed)).collect()
 }
